@@ -1,0 +1,341 @@
+"""PairEncoder: pictures in, feature rows out."""
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from . import pairs, towers, training
+from .sampling import PairSampler
+
+
+def check_cases(y):
+    """Turn labels into codes.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Case of each row.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_cases,)
+        The sorted cases.
+    codes : ndarray of shape (n,), int
+        Position of each row's case in `classes`.
+    """
+    if y is None:
+        raise ValueError("y is required: the case of each row, of shape (n,); got None.")
+    y = column_or_1d(y, warn=True)
+    missing = np.flatnonzero(pd.isna(y))
+    if len(missing):
+        raise ValueError(f"y holds missing labels (NaN or None), first in row {missing[0]}.")
+    check_classification_targets(y)
+    try:
+        classes, codes = np.unique(y, return_inverse=True)
+    except TypeError as error:
+        raise ValueError(f"The labels in y are not of one kind: {error}") from None
+    if len(classes) < 2:
+        raise ValueError(
+            f"y holds one class only ({classes[0]!r}); at least 2 classes (cases) are needed to "
+            "learn what tells them apart."
+        )
+    return classes, codes
+
+
+class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Encode images and skeletons with two networks: the first stage of the method.
+
+    Each kind has a network of its own (a *tower*). Unless it is frozen, `fit` trains it to name
+    the cases; `transform` gives what it computes just before naming them.
+
+    Parameters
+    ----------
+    image_encoder, skeleton_encoder : str or nn.Module, default="cnn"
+        "cnn": a small residual CNN for pixels and files, a small MLP for feature rows.
+        "identity": hand the values on. A name of a torchvision classification network, such as
+        "resnet18": that network without its head. An `nn.Module`: called with float batches of
+        shape (b, C, H, W) in 0..1 (or (b, p) feature rows), gives (b, width); it is copied.
+    weights : None, str or path, default=None
+        For torchvision networks: None starts at random; "DEFAULT" or another name of published
+        weights downloads them once; a path names a state dict.
+    frozen : bool or "auto", default="auto"
+        Whether the towers stay as they start. Then there is nothing to learn, and `y` is not
+        needed. "auto" freezes a tower with given `weights`, a module and "identity".
+    image_size : int, (int, int) or None, default=None
+        Height and width that pictures are resized to. None keeps pixels as they are, and reads
+        files at 64.
+    ink : {"auto", "dark", "light"}, default="auto"
+        What is drawn in a skeleton's file: "auto" decides drawing by drawing for the rarer.
+    sampler : {"balanced", "natural"}, default="balanced"
+        "balanced": every step holds every case equally often. "natural": rows as they come.
+    max_epochs : int, default=30
+        Passes over the rows.
+    batch_size : int, default=128
+        Rows in a step of the training, and in a batch of `transform`.
+    lr : float, default=0.003
+        Highest learning rate: it rises at first and falls to zero along a cosine.
+    weight_decay : float, default=0.05
+        Weight decay of AdamW.
+    augment : "auto", None or callable, default="auto"
+        Applied to whole batches in training, to each kind independently. "auto": random rotation,
+        flip, scale and shift of pictures, nothing for feature rows. A callable takes and gives
+        float tensors of shape (b, C, H, W).
+    callbacks : list of skorch callbacks or None, default=None
+        Added to those of the training.
+    device : str, default="auto"
+        Where to compute, as torch names it; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Start weights, order of rows, augmentation.
+    verbose : int, default=0
+        1 shows a progress bar and a line an epoch.
+
+    Attributes
+    ----------
+    towers_ : nn.Module
+        Both networks, `towers_.image` and `towers_.skeleton`.
+    history_ : skorch.history.History or None
+        Losses by epoch and batch; None where nothing was trained.
+    classes_ : ndarray of shape (n_cases,)
+        The cases; only where `y` was needed.
+    width_ : int
+        Columns of each kind's encodings.
+    layout_ : Layout
+        Layout of the rows seen in `fit`.
+    n_features_in_ : int
+        Channels (pixels) or columns of X.
+
+    See Also
+    --------
+    PairMatcher : Trains the second stage on these encodings.
+
+    Examples
+    --------
+    >>> from skpair import PairEncoder
+    >>> from skpair.datasets import load_digit_pairs
+    >>> X, y = load_digit_pairs(return_X_y=True)
+    >>> encoder = PairEncoder(max_epochs=1, random_state=0)
+    >>> encoder.fit_transform(X[:200], y[:200]).shape
+    (200, 256)
+    """
+
+    def __init__(
+        self,
+        image_encoder="cnn",
+        skeleton_encoder="cnn",
+        *,
+        weights=None,
+        frozen="auto",
+        image_size=None,
+        ink="auto",
+        sampler="balanced",
+        max_epochs=30,
+        batch_size=128,
+        lr=0.003,
+        weight_decay=0.05,
+        augment="auto",
+        callbacks=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.image_encoder = image_encoder
+        self.skeleton_encoder = skeleton_encoder
+        self.weights = weights
+        self.frozen = frozen
+        self.image_size = image_size
+        self.ink = ink
+        self.sampler = sampler
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.augment = augment
+        self.callbacks = callbacks
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y=None, *rest):
+        """Train the towers to name the cases, unless they are frozen.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Rows of pairs: pixels (n, C + 1, H, W), files (n, 2) or features (n, p); or images,
+            followed by skeletons and cases: ``fit(X_img, X_skel, y)``.
+        y : array-like of shape (n,), default=None
+            Case of each row; not needed where both towers are frozen.
+        *rest : array-like
+            The cases, in the form ``fit(X_img, X_skel, y)``.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X or y is not as described.
+        OSError
+            If a file is missing or broken; it is named, with its row.
+        """
+        self.__dict__.pop("towers_", None)  # an interrupted fit leaves the estimator unfitted
+        X, y = pairs.as_pairs(X, y, rest, image_size=self.image_size, ink=self.ink)
+        self._check_parameters()
+        images, skeletons, self.layout_, y = pairs.fit_pairs(
+            self, X, y, image_size=self.image_size, ink=self.ink
+        )
+        needs_cases = self.__sklearn_tags__().target_tags.required
+        if needs_cases:
+            self.classes_, codes = check_cases(y)
+        seed = training.draw_seed(self.random_state)
+        history = None
+        with training.seeded(seed, training.resolve_device(self.device)):
+            dual, width = self._make_towers(images, skeletons)
+            if needs_cases:
+                history = self._train(dual, width, images, skeletons, codes, seed)
+        self.history_ = history
+        self.width_ = width
+        self.towers_ = dual.eval()
+        return self
+
+    def transform(self, X, *rest):
+        """Encode both kinds of every row.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Rows of pairs, in the layout of `fit`; or images, followed by skeletons.
+        *rest : array-like
+            The skeletons, in the form ``transform(X_img, X_skel)``.
+
+        Returns
+        -------
+        ndarray of shape (n, 2 * d), float32
+            The first half encodes the image, the rest the skeleton; `d` is the width of the wider
+            tower, the other is padded with zeros.
+        """
+        check_is_fitted(self)
+        halves = pairs.pair_halves(self, X, rest)
+        return np.hstack(
+            [
+                self._encode(tower, half)
+                for tower, half in zip(
+                    (self.towers_.image, self.towers_.skeleton), halves, strict=True
+                )
+            ]
+        )
+
+    def encode_images(self, X_img):
+        """Encode images alone.
+
+        Parameters
+        ----------
+        X_img : array-like or DataFrame
+            Images, or rows of pairs, of which the image is taken.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float32
+            The first half of the columns of `transform`.
+        """
+        check_is_fitted(self)
+        half = pairs.image_half(self, X_img)
+        return self._encode(self.towers_.image, half)
+
+    def encode_skeletons(self, X_skel):
+        """Encode skeletons alone.
+
+        Parameters
+        ----------
+        X_skel : array-like or DataFrame
+            Skeletons, or rows of pairs, of which the skeleton is taken.
+
+        Returns
+        -------
+        ndarray of shape (m, d), float32
+            The second half of the columns of `transform`.
+        """
+        check_is_fitted(self)
+        half = pairs.skeleton_half(self, X_skel)
+        return self._encode(self.towers_.skeleton, half)
+
+    def _check_parameters(self):
+        training.check_parameters(self)
+        if not (self.frozen == "auto" or isinstance(self.frozen, bool | np.bool_)):
+            raise ValueError(f"frozen must be True, False or 'auto', got {self.frozen!r}.")
+        backbones = [
+            towers.check_encoder(name, getattr(self, name)) == "backbone"
+            for name in ("image_encoder", "skeleton_encoder")
+        ]
+        if self.weights is not None and not any(backbones):
+            raise ValueError(
+                f"weights={self.weights!r} is for torchvision networks, but the encoders are "
+                f"{self.image_encoder!r} and {self.skeleton_encoder!r}."
+            )
+
+    def _frozen_kinds(self):
+        """Say of each kind whether its tower stays as it starts."""
+        kinds = {"image": self.image_encoder, "skeleton": self.skeleton_encoder}
+        if self.frozen != "auto":
+            return {k: bool(self.frozen) or e == "identity" for k, e in kinds.items()}
+        given = self.weights is not None
+        return {
+            k: isinstance(e, torch.nn.Module) or e == "identity" or (given and e != "cnn")
+            for k, e in kinds.items()
+        }
+
+    def _make_towers(self, images, skeletons):
+        image, image_width = towers.make_tower(self.image_encoder, self.weights, images)
+        skeleton, skeleton_width = towers.make_tower(self.skeleton_encoder, self.weights, skeletons)
+        dual = towers.DualEncoder.of_equal_width(image, image_width, skeleton, skeleton_width)
+        return dual, max(image_width, skeleton_width)
+
+    def _train(self, dual, width, images, skeletons, codes, seed):
+        """Train the towers that are not frozen, in place; give the history."""
+        device = training.resolve_device(self.device)
+        trained = [k for k, frozen in self._frozen_kinds().items() if not frozen]
+        module = towers.CaseClassifier(dual, trained, width, codes.max() + 1)
+        rows = training.TrainingRows(
+            images,
+            skeletons,
+            codes,
+            PairSampler(codes, self.batch_size, self.sampler, np.random.RandomState(seed)),
+            device,
+            towers.make_augment(self.augment, images.layout),
+        )
+        net = training.fit_net(
+            module,
+            training.ClassificationLoss(),
+            rows,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            max_epochs=self.max_epochs,
+            callbacks=self.callbacks,
+            verbose=self.verbose,
+        )
+        halves = {"image": images, "skeleton": skeletons}
+        for kind in trained:
+            training.measure_batch_norm(getattr(dual, kind), halves[kind], self.batch_size, device)
+        return net.history
+
+    def _encode(self, tower, half):
+        return training.encode(tower, half, self.batch_size, training.resolve_device(self.device))
+
+    @property
+    def _n_features_out(self):
+        return 2 * self.width_
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "towers_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = not all(self._frozen_kinds().values())
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

@@ -1,0 +1,249 @@
+"""Losses on a batch of image embeddings, skeleton embeddings and their cases.
+
+Every loss is called as ``loss(image, skeleton, y_image, y_skeleton)`` with embeddings of shape
+(n, d) and integer cases of shape (n,), and gives a scalar. Row i of both sides shares a case. The
+similarity of two embeddings is their dot product: of unit vectors, that is the cosine.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def _both_directions(loss, image, skeleton):
+    """Average a loss over image -> skeleton and skeleton -> image."""
+    similarity = image @ skeleton.T  # (n, n)
+    return (loss(similarity) + loss(similarity.T)) / 2
+
+
+def _same_case(y_image, y_skeleton):
+    return y_image[:, None] == y_skeleton[None, :]  # (n, n)
+
+
+def _other_case(y_image, y_skeleton):
+    """Pick for each image, by chance, a skeleton of another case.
+
+    Returns the rows, and a weight of 0 where the batch holds no other case.
+    """
+    different = ~_same_case(y_image, y_skeleton)
+    chance = torch.rand(different.shape, device=different.device) * different
+    weight, rows = chance.max(dim=1)
+    return rows, (weight > 0).float()
+
+
+class NPairLoss(nn.Module):
+    r"""N-pair loss: one positive against the rows of all other cases at once.
+
+    For anchor i with positive i, over the rows j of a different case,
+    :math:`\log(1 + \sum_j \exp((s_{ij} - s_{ii}) / t))`, averaged over both directions. Rows of
+    the anchor's own case are never negatives.
+
+    Parameters
+    ----------
+    temperature : float
+        Divides the similarities.
+
+    References
+    ----------
+    Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", NeurIPS 2016.
+    """
+
+    def __init__(self, temperature=0.1):
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, image, skeleton, y_image, y_skeleton):
+        """Give the loss of a batch."""
+        positive = torch.arange(len(image), device=image.device)
+        ignored = _same_case(y_image, y_skeleton) & (positive[:, None] != positive)
+
+        def one_direction(similarity):
+            # softmax cross-entropy with the anchor's own case masked is the formula above
+            logits = (similarity / self.temperature).masked_fill(ignored, -math.inf)
+            return F.cross_entropy(logits, positive)
+
+        return _both_directions(one_direction, image, skeleton)
+
+
+class InfoNCELoss(nn.Module):
+    """InfoNCE: one positive against all other rows of the batch, whatever their case.
+
+    Parameters
+    ----------
+    temperature : float
+        Divides the similarities.
+
+    References
+    ----------
+    van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018.
+    """
+
+    def __init__(self, temperature=0.1):
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, image, skeleton, y_image, y_skeleton):
+        """Give the loss of a batch."""
+        positive = torch.arange(len(image), device=image.device)
+        return _both_directions(
+            lambda s: F.cross_entropy(s / self.temperature, positive), image, skeleton
+        )
+
+
+class SupConLoss(nn.Module):
+    """Supervised contrastive loss: every row of the anchor's case is a positive.
+
+    Parameters
+    ----------
+    temperature : float
+        Divides the similarities.
+
+    References
+    ----------
+    Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020.
+    """
+
+    def __init__(self, temperature=0.1):
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, image, skeleton, y_image, y_skeleton):
+        """Give the loss of a batch."""
+        same = _same_case(y_image, y_skeleton).float()
+        target = same / same.sum(1, keepdim=True)  # symmetric, for row i of both shares a case
+        return _both_directions(
+            lambda s: F.cross_entropy(s / self.temperature, target), image, skeleton
+        )
+
+
+class SigmoidLoss(nn.Module):
+    """Sigmoid loss: every pair of the batch is a same-or-not decision of its own.
+
+    Scale and bias of the similarities are learned, as published.
+
+    Parameters
+    ----------
+    temperature : float
+        The scale starts at one over this.
+
+    References
+    ----------
+    Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023.
+    """
+
+    def __init__(self, temperature=0.1):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.bias = nn.Parameter(torch.tensor(-1.0 / temperature))
+
+    def forward(self, image, skeleton, y_image, y_skeleton):
+        """Give the loss of a batch."""
+        same = _same_case(y_image, y_skeleton).float()
+        logits = image @ skeleton.T * self.log_scale.exp() + self.bias
+        return F.binary_cross_entropy_with_logits(logits, same, reduction="sum") / len(image)
+
+
+class BinaryCrossEntropyLoss(nn.Module):
+    """Binary cross-entropy of a small classifier on the concatenated embeddings.
+
+    Sees as many same pairs (row i with row i) as different ones (row i with a skeleton of another
+    case, by chance).
+
+    Parameters
+    ----------
+    embedding_dim : int
+        Columns of each embedding.
+    hidden_dim : int
+        Units of the classifier's hidden layer.
+    """
+
+    def __init__(self, embedding_dim, hidden_dim=64):
+        super().__init__()
+        # one linear layer on the concatenation, kept as its two halves: pairs need no copies
+        self.image = nn.Linear(embedding_dim, hidden_dim)
+        self.skeleton = nn.Linear(embedding_dim, hidden_dim, bias=False)
+        self.output = nn.Linear(hidden_dim, 1)
+
+    def pair_logits(self, image, skeleton):
+        """Give the logit that rows share a case; leading dimensions broadcast."""
+        hidden = torch.relu(self.image(image) + self.skeleton(skeleton))
+        return self.output(hidden).squeeze(-1)
+
+    def forward(self, image, skeleton, y_image, y_skeleton):
+        """Give the loss of a batch."""
+        other, weight = _other_case(y_image, y_skeleton)
+        same = F.softplus(-self.pair_logits(image, skeleton))
+        different = F.softplus(self.pair_logits(image, skeleton[other]))
+        return (same.mean() + (weight * different).mean()) / 2
+
+
+class ContrastiveLoss(nn.Module):
+    """Contrastive loss: draw same pairs together, push different ones apart up to a margin.
+
+    Distances are Euclidean; as many same as different pairs.
+
+    Parameters
+    ----------
+    margin : float
+        Distance beyond which a different pair costs nothing; unit vectors are at most 2 apart.
+
+    References
+    ----------
+    Hadsell et al., "Dimensionality Reduction by Learning an Invariant Mapping", CVPR 2006.
+    """
+
+    def __init__(self, margin=1.0):
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, image, skeleton, y_image, y_skeleton):
+        """Give the loss of a batch."""
+        other, weight = _other_case(y_image, y_skeleton)
+        same = (image - skeleton).square().sum(1)
+        distance = F.pairwise_distance(image, skeleton[other])
+        different = weight * F.relu(self.margin - distance).square()
+        return (same.mean() + different.mean()) / 2
+
+
+class TripletLoss(nn.Module):
+    """Triplet loss: the positive is closer to the anchor than a negative, by a margin.
+
+    Distances are Euclidean. Images and skeletons are anchors in turn; each has one negative.
+
+    Parameters
+    ----------
+    margin : float
+        How much closer, in units of distance.
+
+    References
+    ----------
+    Schroff et al., "FaceNet: A Unified Embedding for Face Recognition and Clustering", CVPR 2015.
+    """
+
+    def __init__(self, margin=1.0):
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, image, skeleton, y_image, y_skeleton):
+        """Give the loss of a batch."""
+        positive = F.pairwise_distance(image, skeleton)
+        total = 0.0
+        for anchor, others in ((image, skeleton), (skeleton, image)):
+            rows, weight = _other_case(y_image, y_skeleton)
+            negative = F.pairwise_distance(anchor, others[rows])
+            total = total + (weight * F.relu(positive - negative + self.margin)).mean()
+        return total / 2
+
+
+#: Losses by name; each takes what it needs of a matcher's parameters.
+LOSSES = {
+    "n_pair": lambda p: NPairLoss(p["temperature"]),
+    "info_nce": lambda p: InfoNCELoss(p["temperature"]),
+    "sup_con": lambda p: SupConLoss(p["temperature"]),
+    "sigmoid": lambda p: SigmoidLoss(p["temperature"]),
+    "binary_cross_entropy": lambda p: BinaryCrossEntropyLoss(p["embedding_dim"]),
+    "contrastive": lambda p: ContrastiveLoss(p["margin"]),
+    "triplet": lambda p: TripletLoss(p["margin"]),
+}

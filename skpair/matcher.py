@@ -1,0 +1,713 @@
+"""PairMatcher: the scikit-learn face of matching images with skeletons."""
+
+import copy
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from scipy.special import expit, softmax
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    clone,
+)
+from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from . import gallery, pairs, towers, training
+from .encoder import PairEncoder, check_cases
+from .losses import LOSSES
+from .sampling import PairSampler
+
+#: Rows whose pairs set `threshold_` in `fit`, at most.
+_THRESHOLD_ROWS = 1000
+
+
+class PairMatcher(
+    ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+):
+    r"""Match images with skeletons of the same case, by N-pair loss.
+
+    Two fully connected layers, one for images and one for skeletons, put both kinds into one
+    space, where each image is close to the skeletons of its case and far from those of all other
+    cases. A new image is named by the known examples (the *gallery*) that it is closest to.
+
+    `predict`, `predict_proba`, `decision_function` and `transform` look at the image half of X
+    only: to name an image by its own skeleton would leak the answer.
+
+    Parameters
+    ----------
+    encoder : PairEncoder or None, default=None
+        Turns pictures into feature rows. None means a default `PairEncoder` for pixels and files,
+        and none at all for feature rows. It is cloned; a `random_state` of None takes the
+        matcher's.
+    training : {"two_stage", "joint", "fine_tune"}, default="two_stage"
+        "two_stage": the encoder learns to name the cases and is frozen, then the layers learn on
+        its encodings. "joint": towers and layers learn together from the start, with the
+        encoder's `max_epochs`, `batch_size`, `lr`, `weight_decay` and `augment`. "fine_tune":
+        two stages, then half as many epochs together at a tenth of that rate.
+    embedding_dim : int, default=64
+        Columns of the embeddings.
+    hidden_dims : tuple of int, default=()
+        Units of hidden layers before each fully connected layer.
+    dropout : float, default=0.2
+        Probability with which an encoding's column is dropped in training.
+    loss : str or nn.Module, default="n_pair"
+        "n_pair", "info_nce", "sup_con" and "sigmoid" compare all rows of a batch;
+        "binary_cross_entropy", "contrastive" and "triplet" are the traditional pairwise ones. A
+        module is called as ``loss(image_emb, skeleton_emb, y_image, y_skeleton)``, gives a scalar,
+        and is copied.
+    similarity : {"cosine", "dot"}, default="cosine"
+        How embeddings are compared.
+    temperature : float, default=0.1
+        Divides similarities, in the losses that compare all rows and in probabilities.
+    margin : float, default=1.0
+        Of the contrastive and the triplet loss, in units of Euclidean distance.
+    embedding_l2 : float, default=0.002
+        Weight of the mean squared length of the embeddings; of no effect under the cosine.
+    sampler : {"balanced", "natural"}, default="balanced"
+        "balanced": every step holds every case equally often. "natural": rows as they come.
+    max_epochs : int, default=100
+        Passes over the encodings.
+    batch_size : int, default=128
+        Rows in a step.
+    lr : float, default=0.003
+        Highest learning rate: it rises at first and falls to zero along a cosine.
+    weight_decay : float, default=0.01
+        Weight decay of AdamW.
+    early_stopping : bool, default=False
+        Whether to hold out rows, and to stop when their loss no longer falls.
+    validation_fraction : float, default=0.1
+        Fraction of each case to hold out, under `early_stopping`.
+    n_iter_no_change : int, default=10
+        Epochs without a lower loss after which to stop, under `early_stopping`.
+    gallery : {"both", "skeletons", "images"}, default="both"
+        Which known examples name an image. "skeletons" is the published method. The loss
+        "binary_cross_entropy" compares across kinds only: images with the known skeletons.
+    aggregate : {"mean", "max"}, default="mean"
+        Compare with the mean of a case's known examples, or with the most similar one.
+    callbacks : list of skorch callbacks or None, default=None
+        Added to those of the training of the layers.
+    device : str, default="auto"
+        Where to compute, as torch names it; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        Start weights, order of rows, dropout, rows held out.
+    verbose : int, default=0
+        1 shows a progress bar and a line an epoch.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_cases,)
+        The cases.
+    encoder_ : PairEncoder or None
+        The fitted encoder.
+    gallery_ : Gallery
+        Embeddings of the rows of `fit`, by case.
+    threshold_ : float
+        `pair_proba` from which on `predict_pairs` says yes: of the best balanced accuracy over
+        pairs of the rows held out under `early_stopping`, else of (at most 1000) training rows,
+        which is optimistic.
+    net_ : skorch.NeuralNet
+        The net that trained the layers (with the towers, unless in two stages).
+    history_ : skorch.history.History
+        Its losses by epoch and batch.
+    n_iter_ : int
+        Number of its epochs.
+    layout_ : Layout
+        Layout of the rows seen in `fit`.
+    n_features_in_ : int
+        Channels (pixels) or columns of X.
+
+    References
+    ----------
+    Martinel et al., "Copepods Image-Skeleton Pairing with N-Pair Loss", DSP 2025,
+    doi 10.1109/DSP65409.2025.11075170.
+
+    Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", NeurIPS 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skpair import PairMatcher
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(3, size=60)
+    >>> X = rng.normal(size=(60, 8)) + 3 * np.eye(8)[y] + 3 * np.eye(8)[y + 4]
+    >>> matcher = PairMatcher(random_state=0).fit(X, y)
+    >>> matcher.score(X, y) > 0.9
+    True
+    >>> matcher.transform(X).shape
+    (60, 64)
+    """
+
+    def __init__(
+        self,
+        encoder=None,
+        *,
+        training="two_stage",
+        embedding_dim=64,
+        hidden_dims=(),
+        dropout=0.2,
+        loss="n_pair",
+        similarity="cosine",
+        temperature=0.1,
+        margin=1.0,
+        embedding_l2=0.002,
+        sampler="balanced",
+        max_epochs=100,
+        batch_size=128,
+        lr=0.003,
+        weight_decay=0.01,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        gallery="both",
+        aggregate="mean",
+        callbacks=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.encoder = encoder
+        self.training = training
+        self.embedding_dim = embedding_dim
+        self.hidden_dims = hidden_dims
+        self.dropout = dropout
+        self.loss = loss
+        self.similarity = similarity
+        self.temperature = temperature
+        self.margin = margin
+        self.embedding_l2 = embedding_l2
+        self.sampler = sampler
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.gallery = gallery
+        self.aggregate = aggregate
+        self.callbacks = callbacks
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X, y, *rest):
+        """Learn to tell whether an image and a skeleton belong to the same case.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Rows of pairs: pixels (n, C + 1, H, W), files (n, 2) or features (n, p); or images,
+            followed by skeletons and cases: ``fit(X_img, X_skel, y)``.
+        y : array-like of shape (n,)
+            Case of each row.
+        *rest : array-like
+            The cases, in the form ``fit(X_img, X_skel, y)``.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X or y is not as described.
+        OSError
+            If a file is missing or broken; it is named, with its row.
+        """
+        self.__dict__.pop("net_", None)  # an interrupted fit leaves the estimator unfitted
+        encoder = self._new_encoder(X)
+        reading = PairEncoder() if encoder is None else encoder
+        X, y = pairs.as_pairs(X, y, rest, image_size=reading.image_size, ink=reading.ink)
+        self._check_parameters(encoder)
+        if encoder is None:
+            images, skeletons, self.layout_, y = pairs.fit_pairs(self, X, y)
+        self.classes_, codes = check_cases(y)
+        seed = training.draw_seed(self.random_state)
+        train, held_out = self._hold_out(codes, seed)
+        if encoder is not None:
+            self._fit_encoder(encoder, X, codes, train)
+            images, skeletons = self._encodings(encoder, X)
+        self.encoder_ = encoder
+        with training.seeded(seed, training.resolve_device(self.device)):
+            layers = self._new_layers(images.take(train), skeletons.take(train))
+            criterion = training.MatchingLoss(self._new_loss(), self.embedding_l2)
+            if self.training != "joint":
+                rows = self._rows(images, skeletons, codes, train, held_out, seed)
+                with training.one_thread():
+                    net = self._train(layers, criterion, *rows, settings=self)
+            if self.training != "two_stage":
+                net = self._train_together(X, layers, criterion, codes, train, held_out, seed)
+                images, skeletons = self._encodings(encoder, X)
+        self.layers_ = layers
+        self.loss_ = criterion.loss
+        self.history_ = net.history
+        self.n_iter_ = len(net.history)
+        known = (train, held_out) if len(held_out) else (slice(None), slice(None))
+        self._set_threshold(images, skeletons, codes, *known, seed)
+        self.gallery_ = self._new_gallery(images, skeletons, codes)
+        self.net_ = net
+        return self
+
+    def predict(self, X):
+        """Name the case of each image.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Images alone, or rows of pairs, of which only the image is looked at.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels out of `classes_`.
+        """
+        decision = self.decision_function(X)
+        codes = (decision > 0).astype(int) if decision.ndim == 1 else decision.argmax(axis=1)
+        return self.classes_[codes]
+
+    def predict_proba(self, X):
+        """Give the probability of each case for each image.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Images alone, or rows of pairs, of which only the image is looked at.
+
+        Returns
+        -------
+        ndarray of shape (n, n_cases)
+            A softmax of the similarities over `temperature`; rows sum to one.
+        """
+        return self._probabilities(self._case_scores(self._embed_images(X), "image"))
+
+    def decision_function(self, X):
+        """Give the similarity of each image to the known examples of each case.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Images alone, or rows of pairs, of which only the image is looked at.
+
+        Returns
+        -------
+        ndarray of shape (n, n_cases) or (n,), float32
+            For two cases, the similarity to the second minus that to the first. With the loss
+            "binary_cross_entropy", mean probabilities of a pair take the place of similarities.
+        """
+        scores = self._case_scores(self._embed_images(X), "image")
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def transform(self, X):
+        """Embed images.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Images alone, or rows of pairs, of which only the image is looked at.
+
+        Returns
+        -------
+        ndarray of shape (n, embedding_dim), float32
+            Of length one under the cosine.
+        """
+        return self._embed_images(X)
+
+    def embed_skeletons(self, X_skel):
+        """Embed skeletons in the same space as images.
+
+        Parameters
+        ----------
+        X_skel : array-like or DataFrame
+            Skeletons alone, or rows of pairs, of which only the skeleton is looked at.
+
+        Returns
+        -------
+        ndarray of shape (m, embedding_dim), float32
+        """
+        check_is_fitted(self)
+        if self.encoder_ is None:
+            half = pairs.skeleton_half(self, X_skel)
+        else:
+            half = pairs.feature_half(self.encoder_.encode_skeletons(X_skel), "skeleton")
+        return self._embed(half)
+
+    def pair_score(self, X, *rest):
+        """Give the similarity of each image with the skeleton of its row.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Rows of pairs; or images, followed by as many skeletons.
+        *rest : array-like
+            The skeletons, in the form ``pair_score(X_img, X_skel)``.
+
+        Returns
+        -------
+        ndarray of shape (n,), float32
+            Cosine, dot product, or the classifier's logit (loss "binary_cross_entropy").
+        """
+        return gallery.paired_similarity(*self._embed_pairs(X, rest, aligned=True), self.loss_)
+
+    def similarity_matrix(self, X, *rest):
+        """Give the similarity of every image with every skeleton.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Rows of pairs; or n images, followed by m skeletons.
+        *rest : array-like
+            The skeletons, in the form ``similarity_matrix(X_img, X_skel)``.
+
+        Returns
+        -------
+        ndarray of shape (n, m), float32
+            As `pair_score` has it, of n + m embeddings.
+        """
+        return gallery.similarity(*self._embed_pairs(X, rest, aligned=False), self.loss_)
+
+    def pair_proba(self, X, *rest):
+        """Give the probability that each image and the skeleton of its row share a case.
+
+        Similarities rank skeletons for one image; through the known examples of every case they
+        become comparable between images: the sum over cases of P(case given image) times P(case
+        given skeleton). Binary cross-entropy gives a probability of its own.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Rows of pairs; or images, followed by as many skeletons.
+        *rest : array-like
+            The skeletons, in the form ``pair_proba(X_img, X_skel)``.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            In 0..1.
+        """
+        images, skeletons = self._embed_pairs(X, rest, aligned=True)
+        if self._compares_itself():
+            return expit(gallery.paired_similarity(images, skeletons, self.loss_))
+        return np.einsum("nc,nc->n", *self._case_probabilities(images, skeletons))
+
+    def pair_proba_matrix(self, X, *rest):
+        """Give the probability that every image and every skeleton share a case.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Rows of pairs; or n images, followed by m skeletons.
+        *rest : array-like
+            The skeletons, in the form ``pair_proba_matrix(X_img, X_skel)``.
+
+        Returns
+        -------
+        ndarray of shape (n, m)
+            As `pair_proba` has it.
+        """
+        return self._pair_proba_matrix(*self._embed_pairs(X, rest, aligned=False))
+
+    def predict_pairs(self, X, *rest):
+        """Decide whether each image and the skeleton of its row share a case.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Rows of pairs; or images, followed by as many skeletons.
+        *rest : array-like
+            The skeletons, in the form ``predict_pairs(X_img, X_skel)``.
+
+        Returns
+        -------
+        ndarray of shape (n,), bool
+            Whether `pair_proba` reaches `threshold_`.
+        """
+        return self.pair_proba(X, *rest) >= self.threshold_
+
+    def kneighbors(self, X, n_neighbors=5):
+        """Find the known skeletons nearest to each image.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Images alone, or rows of pairs, of which only the image is looked at.
+        n_neighbors : int, default=5
+            How many; at most as many as there are known skeletons.
+
+        Returns
+        -------
+        scores : ndarray of shape (n, n_neighbors), float32
+            Their similarities, the highest first.
+        indices : ndarray of shape (n, n_neighbors), int
+            Their rows in `gallery_.skeletons`, which are the rows of `fit`.
+        """
+        images = self._embed_images(X)
+        known = len(self.gallery_.skeletons)
+        training.check_number("n_neighbors", n_neighbors, Integral, 1, high=known + 1)
+        scores = gallery.similarity(images, self.gallery_.skeletons, self.loss_)
+        indices = np.argsort(-scores, axis=1, kind="stable")[:, :n_neighbors]
+        return np.take_along_axis(scores, indices, axis=1), indices
+
+    # ---- fitting, in the order in which it runs --------------------------------------------------
+
+    def _new_encoder(self, X):
+        if self.encoder is None:
+            if pairs.layout_name(X) == "features":
+                return None
+            encoder = PairEncoder(device=self.device, verbose=self.verbose)
+        elif isinstance(self.encoder, PairEncoder):
+            encoder = clone(self.encoder)
+        else:
+            raise ValueError(
+                f"encoder must be a PairEncoder or None, got {self.encoder!r}. A network of your "
+                "own goes into PairEncoder(image_encoder=..., skeleton_encoder=...); any other "
+                "transformer into a pipeline before the matcher."
+            )
+        if encoder.random_state is None and self.random_state is not None:
+            rng = self.random_state
+            encoder.random_state = rng if isinstance(rng, Integral) else training.draw_seed(rng)
+        return encoder
+
+    def _check_parameters(self, encoder):
+        check_number, check_choice = training.check_number, training.check_choice
+        training.check_parameters(self)
+        check_choice("training", self.training, ("two_stage", "joint", "fine_tune"))
+        check_choice("similarity", self.similarity, ("cosine", "dot"))
+        check_choice("gallery", self.gallery, ("both", "skeletons", "images"))
+        check_choice("aggregate", self.aggregate, ("mean", "max"))
+        if not isinstance(self.loss, nn.Module):
+            check_choice("loss", self.loss, tuple(LOSSES))
+        check_number("embedding_dim", self.embedding_dim, Integral, 1)
+        for width in self.hidden_dims:
+            check_number("hidden_dims", width, Integral, 1)
+        check_number("dropout", self.dropout, Real, 0, high=1)
+        check_number("temperature", self.temperature, Real, 0, low_allowed=False)
+        check_number("margin", self.margin, Real, 0)
+        check_number("embedding_l2", self.embedding_l2, Real, 0)
+        check_number("n_iter_no_change", self.n_iter_no_change, Integral, 1)
+        check_number(
+            "validation_fraction", self.validation_fraction, Real, 0, low_allowed=False, high=1
+        )
+        if self.training != "two_stage" and encoder is None:
+            raise ValueError(
+                f"training={self.training!r} trains towers together with the layers, but for "
+                "feature rows encoder=None has no towers; use training='two_stage', or give a "
+                "PairEncoder."
+            )
+        if self.training != "two_stage" and encoder.frozen is True:
+            raise ValueError(
+                f"training={self.training!r} trains the encoder's towers, but they have "
+                "frozen=True; use training='two_stage' or frozen='auto'."
+            )
+        if self.gallery == "images" and self.loss == "binary_cross_entropy":
+            raise ValueError(
+                "gallery='images' does not go with loss='binary_cross_entropy', which compares "
+                "images with skeletons only; use gallery='skeletons' or 'both'."
+            )
+
+    def _hold_out(self, codes, seed):
+        """Split rows into those to learn from and those held out for early stopping."""
+        rows = np.arange(len(codes))
+        if not self.early_stopping:
+            return rows, rows[:0]
+        alone = np.bincount(codes)[codes] == 1
+        if alone.any():
+            warnings.warn(
+                f"These cases have one row only, which cannot be held out for early stopping: "
+                f"{self.classes_[codes[alone]].tolist()}.",
+                stacklevel=3,
+            )
+        n_cases = len(np.unique(codes[~alone]))
+        held_out = max(n_cases, round(self.validation_fraction * len(rows)))
+        if n_cases < 2 or len(rows[~alone]) - held_out < n_cases:
+            raise ValueError(
+                f"early_stopping=True needs some rows of at least 2 cases to hold out, but of "
+                f"{len(rows)} rows in {len(self.classes_)} cases too few repeat a case; give more "
+                "rows or early_stopping=False."
+            )
+        train, held_out = train_test_split(
+            rows[~alone], test_size=held_out, stratify=codes[~alone], random_state=seed
+        )
+        return np.sort(np.concatenate([train, rows[alone]])), np.sort(held_out)
+
+    def _fit_encoder(self, encoder, X, codes, train):
+        if len(train) < len(codes):
+            X, codes = pairs.take_rows(X, train), codes[train]
+        if self.training == "joint":
+            # the towers as they start: they learn together with the layers
+            frozen = encoder.frozen
+            encoder.set_params(frozen=True).fit(X, codes).set_params(frozen=frozen)
+        else:
+            encoder.fit(X, codes)
+        self.layout_ = encoder.layout_
+        self.n_features_in_ = encoder.n_features_in_
+        if hasattr(encoder, "feature_names_in_"):
+            self.feature_names_in_ = encoder.feature_names_in_
+
+    def _encodings(self, encoder, X):
+        images, skeletons = np.hsplit(encoder.transform(X), 2)
+        return pairs.feature_half(images, "image"), pairs.feature_half(skeletons, "skeleton")
+
+    def _new_layers(self, images, skeletons):
+        def projection(half):
+            layer = towers.Projection(
+                half.shape[0],
+                self.embedding_dim,
+                self.hidden_dims,
+                self.dropout,
+                normalize=self.similarity == "cosine",
+            )
+            layer.standardize.measure(torch.from_numpy(half.read(slice(None))))
+            return layer
+
+        return towers.DualEncoder(projection(images), projection(skeletons))
+
+    def _new_loss(self):
+        if isinstance(self.loss, nn.Module):
+            return copy.deepcopy(self.loss)
+        return LOSSES[self.loss](self.get_params(deep=False))
+
+    def _rows(self, images, skeletons, codes, train, held_out, seed, augment=None):
+        """Make the rows to train on, and those held out (None if there are none)."""
+        device = training.resolve_device(self.device)
+
+        def rows(part, augment):
+            rng = np.random.RandomState(seed)
+            return training.TrainingRows(
+                images.take(part),
+                skeletons.take(part),
+                codes[part],
+                PairSampler(codes[part], self.batch_size, self.sampler, rng),
+                device,
+                augment,
+            )
+
+        if not len(held_out):
+            return rows(train, augment), None
+        valid = rows(held_out, None)
+        valid.batches = list(valid.batches)  # the same pairs in every epoch
+        return rows(train, augment), valid
+
+    def _train(self, module, criterion, rows, valid, *, settings, rate=1.0, epochs=None):
+        return training.fit_net(
+            module,
+            criterion,
+            rows,
+            valid=valid,
+            patience=self.n_iter_no_change,
+            lr=rate * settings.lr,
+            weight_decay=settings.weight_decay,
+            max_epochs=epochs or settings.max_epochs,
+            callbacks=self.callbacks,
+            verbose=self.verbose,
+        )
+
+    def _train_together(self, X, layers, criterion, codes, train, held_out, seed):
+        """Train the towers of `encoder_` and the layers, in place."""
+        encoder = self.encoder_
+        images, skeletons = pairs.pair_halves(encoder, X)
+        augment = towers.make_augment(encoder.augment, images.layout)
+        rows = self._rows(images, skeletons, codes, train, held_out, seed, augment)
+        module = towers.DualEncoder(
+            nn.Sequential(encoder.towers_.image, layers.image),
+            nn.Sequential(encoder.towers_.skeleton, layers.skeleton),
+        )
+        if self.training == "fine_tune":
+            few = max(1, encoder.max_epochs // 2)
+            net = self._train(module, criterion, *rows, settings=encoder, rate=0.1, epochs=few)
+        else:
+            net = self._train(module, criterion, *rows, settings=encoder)
+        for kind, half in (("image", images), ("skeleton", skeletons)):
+            tower = getattr(encoder.towers_, kind)
+            training.measure_batch_norm(tower, half.take(train), self.batch_size, rows[0].device)
+        return net
+
+    def _set_threshold(self, images, skeletons, codes, known, asked, seed):
+        """Set `threshold_` by pairs of the rows `asked`, through a gallery of the rows `known`."""
+        self.gallery_ = self._new_gallery(images.take(known), skeletons.take(known), codes[known])
+        asked = np.arange(len(codes))[asked]
+        if len(asked) > _THRESHOLD_ROWS:
+            asked = np.random.RandomState(seed).choice(asked, _THRESHOLD_ROWS, replace=False)
+        embeddings = [self._embed(half.take(asked)) for half in (images, skeletons)]
+        same = codes[asked][:, None] == codes[asked][None, :]
+        proba = self._pair_proba_matrix(*embeddings)
+        self.threshold_ = gallery.best_threshold(same.ravel(), proba.ravel())
+
+    def _new_gallery(self, images, skeletons, codes):
+        return gallery.Gallery(
+            len(self.classes_), self._embed(images), codes, self._embed(skeletons), codes
+        )
+
+    # ---- what the methods share ------------------------------------------------------------------
+
+    def _embed(self, half):
+        """Send encodings through the layer of their kind."""
+        device = training.resolve_device(self.device)
+        return training.encode(getattr(self.layers_, half.kind), half, self.batch_size, device)
+
+    def _embed_images(self, X):
+        check_is_fitted(self)
+        if self.encoder_ is None:
+            return self._embed(pairs.image_half(self, X))
+        return self._embed(pairs.feature_half(self.encoder_.encode_images(X), "image"))
+
+    def _embed_pairs(self, X, rest, *, aligned):
+        check_is_fitted(self)
+        if self.encoder_ is None:
+            return map(self._embed, pairs.pair_halves(self, X, rest, aligned=aligned))
+        if rest or not aligned:
+            return self._embed_images(X), self.embed_skeletons(rest[0] if rest else X)
+        return map(self._embed, self._encodings(self.encoder_, X))
+
+    def _compares_itself(self):
+        """Whether the loss compares an image with a skeleton by more than their similarity."""
+        return hasattr(self.loss_, "pair_logits")
+
+    def _case_scores(self, queries, kind):
+        if self._compares_itself():
+            return self.gallery_.case_probability(
+                queries, self.loss_, query_is_image=kind == "image"
+            )
+        return self.gallery_.case_similarity(
+            queries,
+            kinds=self.gallery,
+            aggregate=self.aggregate,
+            normalize=self.similarity == "cosine",
+        )
+
+    def _probabilities(self, scores):
+        if self._compares_itself():
+            return scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-30)
+        return softmax(scores.astype(np.float64) / self.temperature, axis=1)
+
+    def _case_probabilities(self, images, skeletons):
+        return (
+            self._probabilities(self._case_scores(images, "image")),
+            self._probabilities(self._case_scores(skeletons, "skeleton")),
+        )
+
+    def _pair_proba_matrix(self, images, skeletons):
+        if self._compares_itself():
+            return expit(gallery.similarity(images, skeletons, self.loss_))
+        images, skeletons = self._case_probabilities(images, skeletons)
+        return images @ skeletons.T
+
+    @property
+    def _n_features_out(self):
+        return self.embedding_dim
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.classifier_tags.poor_score = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

@@ -1,0 +1,905 @@
+"""The layouts of X: one array with a row per pair of an image and a skeleton.
+
+A row is pixels, features or two files; :func:`stack_pairs` documents the three, and no other module
+knows them. Whatever an estimator is given becomes two `Half` objects, the images and the skeletons,
+which are read batch by batch.
+"""
+
+import copy
+import functools
+import numbers
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image, ImageOps
+from sklearn.utils import check_array, check_consistent_length, check_random_state, check_X_y
+from sklearn.utils.validation import column_or_1d, validate_data
+
+KINDS = ("image", "skeleton")  # the two halves of a row; in data frames, the columns
+INKS = ("auto", "light", "dark")
+DEFAULT_FILE_SIZE = 64  # pixels: files come in any size, a batch needs one
+
+
+# ---- what a user calls ---------------------------------------------------------------------------
+
+
+def stack_pairs(images, skeletons, *, size=None, ink="auto"):
+    """Join images and skeletons into one X with a row per pair.
+
+    Parameters
+    ----------
+    images : array-like
+        One of
+
+        - pixels: (n, H, W), (n, C, H, W) or (n, H, W, C) with C of 1, 3 or 4; also a list of
+          arrays, of different sizes where `size` is given. Axis 1 is taken for the channels
+          where its length allows it, else the last axis. The fourth channel is alpha and is
+          composited over white. uint8, bool, floats in [0, 1]; each image of uint16 (and of
+          other integers, where one is outside 0..255) is scaled by its own minimum and maximum.
+        - features: (n, d) numbers;
+        - files: (n,) str or path-like.
+    skeletons : array-like
+        The drawings of the same rows: (n, H, W), (n, 1, H, W) or (n, H, W, 1) of any real
+        dtype, also of different sizes; features (n, e); or files (n,). Grey drawings are cut
+        midway between their own minimum and maximum; one whose shades differ by 5 % at most is
+        blank. Drawings are brought to the size of the images, and thin lines survive that.
+    size : int or (int, int), default=None
+        Height and width that pixels are resized to. None keeps the size of the images.
+    ink : {"auto", "light", "dark"}, default="auto"
+        Which shade is ink: "light" the brighter one, "dark" the darker one; "auto" decides
+        drawing by drawing for the rarer one.
+
+    Returns
+    -------
+    X : ndarray
+        - pixels: (n, C + 1, H, W) with C of 1 or 3, the skeleton last. uint8 with ink at 255, or
+          float32 with ink at 1 where the images are floats;
+        - features: (n, 2 * max(d, e)), the narrower half padded with zeros, so that the middle
+          is always the border;
+        - files: (n, 2) object.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, nothing is given, the two kinds do not go together, or pixels are not
+        finite or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skpair.pairs import stack_pairs
+    >>> photographs = np.full((2, 8, 8, 3), 200, dtype=np.uint8)
+    >>> drawings = np.ones((2, 16, 16), dtype=bool)  # dark ink on a light ground
+    >>> drawings[:, 8] = False
+    >>> X = stack_pairs(photographs, drawings)
+    >>> X.shape
+    (2, 4, 8, 8)
+    >>> X[0, -1, :, 0]
+    array([  0,   0,   0,   0, 255,   0,   0,   0], dtype=uint8)
+    """
+    _check_ink(ink)
+    images, skeletons = _table(images), _table(skeletons)
+    if len(images) != len(skeletons):
+        raise ValueError(
+            f"There are {len(images)} images and {len(skeletons)} skeletons, but row i of both "
+            "must be a pair. pair_up(images, y_images, skeletons, y_skeletons) pairs two "
+            "labelled sets of different lengths."
+        )
+    if len(images) == 0:
+        raise ValueError("There are 0 images and 0 skeletons; at least one pair is needed.")
+    layouts = [_layout_of(part) for part in (images, skeletons)]
+    if layouts[0] != layouts[1]:
+        raise ValueError(
+            f"The images are {layouts[0]} and the skeletons are {layouts[1]}; both must be "
+            "pixels, both features of shape (n, d), or both paths of shape (n,)."
+        )
+    if layouts[0] == "pixels":
+        return _stack_pixels(images, skeletons, None if size is None else _check_size(size), ink)
+    if size is not None:
+        hint = " PairEncoder(image_size=...) resizes files." if layouts[0] == "files" else ""
+        raise ValueError(f"size={size!r} applies to pixels, but {layouts[0]} were given.{hint}")
+    if layouts[0] == "files":
+        return np.stack([_paths(images, 0), _paths(skeletons, 1)], axis=1)
+    images, skeletons = check_array(images), check_array(skeletons)
+    width = max(images.shape[1], skeletons.shape[1])
+    return np.hstack([_pad_columns(images, width), _pad_columns(skeletons, width)])
+
+
+def split_pairs(X):
+    """Split X into images and skeletons: the inverse of `stack_pairs`, up to padding.
+
+    Parameters
+    ----------
+    X : array-like or DataFrame
+        Rows in one of the three layouts that `stack_pairs` returns.
+
+    Returns
+    -------
+    images : ndarray
+        Pixels: (n, H, W) of grey or (n, 3, H, W) of colour images; features: (n, p // 2);
+        files: (n,) object.
+    skeletons : ndarray
+        Pixels: (n, H, W) uint8, 1 where there is ink and 0 elsewhere; features: (n, p - p // 2);
+        files: (n,) object.
+
+    Raises
+    ------
+    ValueError
+        If X does not hold pairs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skpair.pairs import split_pairs, stack_pairs
+    >>> X = stack_pairs([[1.0, 2.0, 3.0]], [[4.0]])
+    >>> X
+    array([[1., 2., 3., 4., 0., 0.]])
+    >>> split_pairs(X)
+    (array([[1., 2., 3.]]), array([[4., 0., 0.]]))
+    """
+    X = _table(X)
+    layout = _layout_of(X)
+    if layout == "files":
+        _check_file_rows(X)
+        return _paths(X, 0), _paths(X, 1)
+    if layout == "pixels":
+        _check_pixel_rows(X)
+        images = X[:, :-1]
+        return images[:, 0] if images.shape[1] == 1 else images, (X[:, -1] != 0).astype(np.uint8)
+    X = check_array(X)
+    _check_two_columns(X)
+    middle = X.shape[1] // 2
+    return X[:, :middle], X[:, middle:]
+
+
+def pair_up(images, y_images, skeletons, y_skeletons, *, random_state=None):
+    """Pair two separately labelled sets: every image with a skeleton of its case.
+
+    The drawings of a case are dealt to its images in random order, each as often as the others
+    (or once more). Drawings of cases without images are left out.
+
+    Parameters
+    ----------
+    images : array-like
+        n images: pixels, features or files, as in `stack_pairs`.
+    y_images : array-like of shape (n,)
+        The case of each image.
+    skeletons : array-like
+        m skeletons of the same layout.
+    y_skeletons : array-like of shape (m,)
+        The case of each skeleton.
+    random_state : int, RandomState or None, default=None
+        Decides which drawing goes to which image.
+
+    Returns
+    -------
+    X : ndarray
+        n rows in the layout that `stack_pairs` returns, in the order of the images.
+    y : ndarray of shape (n,)
+        The case of each row.
+
+    Raises
+    ------
+    ValueError
+        If a case of the images has no skeleton, or lengths differ.
+
+    Examples
+    --------
+    >>> from skpair.pairs import pair_up
+    >>> X, y = pair_up(["1.png", "2.png", "3.png"], ["a", "b", "a"], ["A.png", "B.png"], ["a", "b"])
+    >>> X[:, 1]
+    array(['A.png', 'B.png', 'A.png'], dtype=object)
+    """
+    images, skeletons = _table(images), np.asarray(_table(skeletons))
+    y_images, y_skeletons = column_or_1d(y_images), column_or_1d(y_skeletons)
+    check_consistent_length(images, y_images)
+    check_consistent_length(skeletons, y_skeletons)
+    cases = np.unique(y_images)
+    missing = cases[~np.isin(cases, y_skeletons)].tolist()
+    if missing:
+        raise ValueError(
+            f"These cases have images but no skeleton: {missing}. Every case needs at least one "
+            "skeleton; add drawings of them, or leave their images out."
+        )
+    random = check_random_state(random_state)
+    dealt = np.empty(len(y_images), dtype=int)
+    for case in cases:
+        rows = random.permutation(np.flatnonzero(y_images == case))
+        drawings = random.permutation(np.flatnonzero(y_skeletons == case))
+        dealt[rows] = np.resize(drawings, len(rows))  # cycles through the drawings
+    return stack_pairs(images, skeletons[dealt]), y_images
+
+
+# ---- what the estimators call --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the rows of `fit` were; estimators keep it as `layout_`."""
+
+    name: str  # "pixels", "features" or "files"
+    image_shape: tuple  # of one image as read: (C, H, W), or (d,) for features
+    skeleton_shape: tuple  # (1, H, W), or (e,)
+    resizes: bool = False  # whether images of any size are welcome
+    ink: str = "auto"  # how skeletons are read that come alone or from files
+    used_columns: tuple = ()  # features: columns of each half up to the last that is not all zero
+
+    @property
+    def shapes(self):
+        """The shapes of both kinds."""
+        return self.image_shape, self.skeleton_shape
+
+
+def layout_name(X):
+    """Name the layout of rows, images alone or skeletons alone."""
+    return _layout_of(_table(X))
+
+
+def take_rows(X, rows):
+    """Return some rows of X, in its layout."""
+    X = _table(X)
+    return X.iloc[rows] if _is_frame(X) else X[rows]
+
+
+def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
+    """Resolve the two call forms ``fit(X, y)`` and ``fit(X_img, X_skel, y)`` to X and y."""
+    if len(rest) > 1:
+        raise TypeError(
+            f"fit takes fit(X, y) or fit(X_img, X_skel, y), but {2 + len(rest)} positional "
+            "arguments were given. sample_weight is not supported."
+        )
+    if not rest:
+        return X, y
+    X = _table(X)
+    return stack_pairs(X, y, size=image_size if _is_ragged(X) else None, ink=ink), rest[0]
+
+
+def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
+    """Validate the rows of `fit`, setting `n_features_in_` and `feature_names_in_`.
+
+    Returns the images and the skeletons as `Half`, the `Layout`, and y as an array (or None).
+    """
+    _check_ink(ink)
+    size = None if image_size is None else _check_size(image_size, "image_size")
+    X = _table(X)
+    name = _layout_of(X)
+    X, y = _validate_rows(estimator, X, name, y=y, reset=True)
+    if name == "features":
+        _check_two_columns(X)
+        parts = np.split(X, [X.shape[1] // 2], axis=1)
+        layout = Layout(
+            name, *(part.shape[1:] for part in parts), used_columns=tuple(map(_count_used, parts))
+        )
+    elif name == "pixels":
+        height_width = size or X.shape[2:]
+        layout = Layout(
+            name, (X.shape[1] - 1, *height_width), (1, *height_width), size is not None, ink
+        )
+        _warn_blank(~X[:, -1].any(axis=(1, 2)))
+    else:
+        size = size or (DEFAULT_FILE_SIZE, DEFAULT_FILE_SIZE)
+        layout = Layout(name, (3, *size), (1, *size), True, ink)
+        images, skeletons = _split_rows(X, layout)
+        # Every file is decoded once: a broken one must not show up after hours of training.
+        if not images.ask_files(images.has_colour).any():
+            layout = replace(layout, image_shape=(1, *size))
+        _warn_blank(skeletons.ask_files(skeletons.is_blank))
+    return *_split_rows(X, layout), layout, y
+
+
+def image_half(estimator, X):
+    """Return the images of full rows, or images alone, as a `Half` for a fitted estimator."""
+    return _half(estimator, X, 0)
+
+
+def skeleton_half(estimator, X):
+    """Return the skeletons of full rows, or skeletons alone, as a `Half`."""
+    return _half(estimator, X, 1)
+
+
+def pair_halves(estimator, X, rest=(), *, aligned=True):
+    """Resolve ``method(X)`` and ``method(X_img, X_skel)`` to images and skeletons.
+
+    With `aligned`, both must be of the same length.
+    """
+    if len(rest) > 1:
+        raise TypeError(
+            "Either full rows (X) or images and skeletons (X_img, X_skel) are taken, but "
+            f"{1 + len(rest)} positional arguments were given."
+        )
+    if not rest:
+        X = _table(X)
+        _check_layout(estimator, X)
+        halves = _split_rows(_validate_fitted(estimator, X), estimator.layout_)
+        for half in halves:
+            half.check_files()
+        return halves
+    images, skeletons = image_half(estimator, X), skeleton_half(estimator, rest[0])
+    if aligned and len(images) != len(skeletons):
+        raise ValueError(
+            f"There are {len(images)} images and {len(skeletons)} skeletons, but row i of both "
+            "must be a pair. similarity_matrix compares every image with every skeleton."
+        )
+    return images, skeletons
+
+
+def feature_half(features, kind):
+    """Return features (n, p) of one kind, such as the encodings of images, as a `Half`."""
+    shape = features.shape[1:]
+    return ArrayHalf(features, Layout("features", shape, shape), KINDS.index(kind))
+
+
+class Half:
+    """One kind (images or skeletons) of every row, read batch by batch.
+
+    Attributes
+    ----------
+    layout : {"pixels", "features", "files"}
+    kind : {"image", "skeleton"}
+    shape : tuple of int
+        Of one row as read: (C, H, W), (1, H, W) or (p,).
+    rows : ndarray of shape (n,)
+        Which rows of the source belong to this half.
+    """
+
+    def __init__(self, source, layout, index):
+        self.source = source
+        self.layout = layout.name
+        self.kind = KINDS[index]
+        self.shape = layout.shapes[index]
+        self.ink = layout.ink
+        self.rows = np.arange(len(source))
+
+    def __len__(self):
+        """Return the number of rows."""
+        return len(self.rows)
+
+    def take(self, rows):
+        """Return a subset (slice, int or bool array); nothing is read or copied."""
+        subset = copy.copy(self)
+        subset.rows = self.rows[rows]
+        return subset
+
+    def read(self, rows):
+        """Return some rows (slice or int array): (b, *shape).
+
+        uint8 of 0..255 (skeletons: 0 or 255), float32 of 0..1 (skeletons: 0 or 1) where pixels
+        are floats, and any float32 for features.
+        """
+        return next(self.stream([rows]))
+
+    def batches(self, batch_size):
+        """Yield all rows in order, `batch_size` at a time."""
+        starts = range(0, len(self), batch_size)
+        return self.stream(slice(start, start + batch_size) for start in starts)
+
+
+class ArrayHalf(Half):
+    """Pixels or features in memory (or in a memory map): a view until a batch is read."""
+
+    def stream(self, row_batches):
+        """Yield `read(rows)` for each of the row selections."""
+        for rows in row_batches:
+            batch = np.asarray(self.source[self.rows[rows]])  # a copy, also of memory maps
+            if self.layout == "features":
+                yield batch.astype(np.float32, copy=False)
+            elif self.kind == "image":
+                yield _resize_images(_plain_pixels(batch), self.shape[1:])
+            else:
+                ink = _resize_ink(batch != 0, self.shape[1:])
+                yield ink.astype(np.float32) if batch.dtype.kind == "f" else _plain_pixels(ink)
+
+    def check_files(self):
+        """Do nothing: there are no files."""
+
+
+class FileHalf(Half):
+    """Files, decoded in threads when a batch is read."""
+
+    def stream(self, row_batches):
+        """Yield `read(rows)` for each of the row selections, decoding one selection ahead."""
+        ahead = None
+        for rows in row_batches:
+            following = _in_threads(self._decode, self.rows[rows])
+            if ahead is not None:
+                yield self._stack(ahead)
+            ahead = following
+        if ahead is not None:
+            yield self._stack(ahead)
+
+    def check_files(self):
+        """Raise where a file is missing or is no image; pixels are not decoded."""
+        self.ask_files(lambda row: self._open(row, lambda image: True))
+
+    def ask_files(self, question):
+        """Ask `question(row)`, a bool, once for each different file: (n,) answers."""
+        paths = [os.fspath(self.source[row]) for row in self.rows]
+        rows = dict(zip(reversed(paths), reversed(self.rows), strict=True))  # the first of a path
+        ordered = sorted(rows.values())
+        answers = {}
+        for start in range(0, len(ordered), 1024):  # bounds what waits in the pool
+            asked = ordered[start : start + 1024]
+            answers |= zip(asked, _in_threads(question, asked), strict=True)
+        return np.array([answers[rows[path]] for path in paths], dtype=bool)
+
+    def has_colour(self, row):
+        """Whether the channels of an image differ."""
+        return bool(np.ptp(self._decode(row), axis=0).any())
+
+    def is_blank(self, row):
+        """Whether a skeleton has no ink."""
+        return not self._decode(row).any()
+
+    def _stack(self, decoded):
+        decoded = list(decoded)
+        return np.stack(decoded) if decoded else np.empty((0, *self.shape), np.uint8)
+
+    def _decode(self, row):
+        decode = _decode_image if self.kind == "image" else _decode_skeleton
+        return self._open(row, lambda image: decode(image, self.shape, self.ink))
+
+    def _open(self, row, use):
+        path = self.source[row]
+        where = f"Row {row}: the {self.kind} file {os.fspath(path)!r}"
+        try:
+            with Image.open(path) as image:
+                return use(image)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{where} does not exist.") from error
+        except Exception as error:  # Pillow's decoders raise many kinds
+            raise OSError(f"{where} cannot be read as an image: {error}") from error
+
+
+@functools.cache
+def _pool(process_id):
+    return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="skpair")
+
+
+def _in_threads(function, items):
+    """Start all calls at once; the results come in order."""
+    return _pool(os.getpid()).map(function, items)  # threads do not survive a fork: one pool each
+
+
+# ---- from X to its halves ------------------------------------------------------------------------
+
+
+def _half(estimator, X, index):
+    X = _table(X)
+    layout = estimator.layout_
+    _check_layout(estimator, X)
+    if layout.name == "files":
+        half = FileHalf(_paths(X, index), layout, index)
+        half.check_files()
+        return half
+    if not _is_alone(estimator, X, index):
+        return _split_rows(_validate_fitted(estimator, X), layout)[index]
+    if layout.name == "features":
+        X = check_array(X, dtype=np.float32, estimator=estimator, input_name="X")
+        X = _pad_columns(X, layout.shapes[index][0])
+    elif index == 0:
+        X = _as_images(X, layout.image_shape[1:] if layout.resizes else None)
+        _check_same_shape(estimator, X)
+    else:
+        X = _as_ink(X, layout.skeleton_shape[1:], layout.ink)
+    return ArrayHalf(X, layout, index)
+
+
+def _is_alone(estimator, X, index):
+    """Whether pixels or features are one half only; full rows are the other possibility."""
+    layout = estimator.layout_
+    if layout.name == "pixels":
+        return X.ndim != 4 or X.shape[1] not in (2, 4)
+    if getattr(X, "ndim", 0) != 2:
+        return False
+    n_columns, width = X.shape[1], layout.shapes[index][0]
+    # Columns that were all zero in fit are padding: a narrower half may come without them.
+    fits = layout.used_columns[index] <= n_columns <= width
+    names = getattr(estimator, "feature_names_in_", None)
+    if not fits or names is None or not _is_frame(X):
+        return fits
+    names = names[:width] if index == 0 else names[-width:]
+    return list(X.columns) == list(names[:n_columns])
+
+
+def _split_rows(X, layout):
+    """Split validated rows into the two halves, without copying."""
+    if layout.name == "files":
+        return tuple(FileHalf(_paths(X, index), layout, index) for index in (0, 1))
+    border = layout.image_shape[0]  # channels or columns
+    return ArrayHalf(X[:, :border], layout, 0), ArrayHalf(X[:, border:], layout, 1)
+
+
+def _validate_fitted(estimator, X):
+    """Validate full rows after `fit`."""
+    name = estimator.layout_.name
+    if name == "files":  # picked by name already, else without names: nothing for scikit-learn
+        _check_file_rows(X)
+        return X
+    if name == "pixels":
+        _check_pixel_rows(X)
+        _check_same_shape(estimator, X[:, :-1])
+    return _validate_rows(estimator, X, name)[0]
+
+
+def _validate_rows(estimator, X, name, *, y="no_validation", reset=False):
+    """Pass full rows through scikit-learn's validation; returns X and y (None if not given)."""
+    if name == "features":
+        checks = {"dtype": np.float32}
+    elif name == "pixels":
+        _check_pixel_rows(X)
+        checks = {"allow_nd": True}
+    else:
+        _check_file_rows(X)
+        X = X[list(KINDS)] if _is_frame(X) else X
+        checks = {"skip_check_array": True}
+    checked = validate_data(estimator, X, y, reset=reset, **checks)
+    X, y = checked if isinstance(checked, tuple) else (checked, None)
+    if name == "pixels":
+        _check_range(X)
+    if name == "files" and y is not None:
+        _, y = check_X_y(np.zeros((len(X), 1)), y, estimator=estimator)
+    return X, y
+
+
+def _table(X):
+    """Return X as an array; data frames and sparse matrices as they are.
+
+    Images of different sizes become an object array of arrays.
+    """
+    if _is_path(X):
+        raise ValueError(f"One path was given ({X!r}); a list of paths is expected.")
+    if _is_frame(X):
+        return X
+    try:
+        array = np.asarray(X)
+    except ValueError:  # rows of different shapes
+        if min(map(np.ndim, X)) < 2:
+            raise
+        array = np.empty(len(X), dtype=object)
+        for row, image in enumerate(X):
+            array[row] = np.asarray(image)
+    return X if array.ndim == 0 else array
+
+
+def _layout_of(X):
+    if _is_frame(X):
+        named = [kind for kind in KINDS if kind in list(X.columns)]
+        if any(_has_paths(np.asarray(X[kind], dtype=object)) for kind in named):
+            return "files"
+        if _has_paths(np.asarray(X[:1], dtype=object)):
+            raise ValueError(
+                f"X is a data frame of strings with the columns {list(X.columns)}. Files are "
+                "picked by name from the columns 'image' and 'skeleton': rename them."
+            )
+        return "features"
+    if not isinstance(X, np.ndarray):
+        return "features"  # or what scikit-learn refuses by name, such as sparse matrices
+    if _has_paths(X):
+        if X.ndim > 2:
+            raise ValueError(f"Pixels must be numbers, but X is {_describe(X)} with strings.")
+        if X.ndim == 1 or X.shape[1] <= 2:
+            return "files"
+    return "pixels" if X.ndim > 2 or _is_ragged(X) else "features"
+
+
+def _is_frame(X):
+    return hasattr(X, "columns")
+
+
+def _is_ragged(X):
+    lists = isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind == "O" and len(X) > 0
+    return lists and isinstance(X[0], np.ndarray)
+
+
+def _is_path(cell):
+    return isinstance(cell, str | os.PathLike)
+
+
+def _has_paths(cells):
+    return cells.dtype.kind in "OUT" and any(map(_is_path, cells.flat))
+
+
+def _paths(X, index):
+    """Return the paths of one kind, (n,) object, from rows of files or from that kind alone."""
+    kind = KINDS[index]
+    if _is_frame(X):
+        if kind not in X.columns:
+            raise ValueError(f"X is {_describe(X)}; the column {kind!r} is missing.")
+        column = np.asarray(X[kind], dtype=object)
+    else:
+        columns = X.astype(object).reshape(len(X), -1)
+        column = columns[:, index if columns.shape[1] == 2 else 0]
+    for row, cell in enumerate(column):
+        if not _is_path(cell):
+            raise ValueError(f"Row {row}: {kind} is {cell!r}, but a path is expected.")
+    return column
+
+
+def _pad_columns(X, width):
+    return X if X.shape[1] == width else np.pad(X, ((0, 0), (0, width - X.shape[1])))
+
+
+def _count_used(X):
+    used = np.flatnonzero(X.any(axis=0))
+    return int(used[-1]) + 1 if len(used) else 0
+
+
+# ---- checks --------------------------------------------------------------------------------------
+
+
+def _describe(X):
+    if _is_frame(X):
+        return f"a data frame with the columns {list(X.columns)}"
+    return f"an array of shape {X.shape}"
+
+
+def _check_layout(estimator, X):
+    given, fitted = _layout_of(X), estimator.layout_.name
+    if given != fitted:
+        raise ValueError(
+            f"X holds {given}, but {type(estimator).__name__} was fitted on {fitted}. Give X in "
+            "the layout that fit has seen."
+        )
+
+
+def _check_same_shape(estimator, images):
+    layout, given = estimator.layout_, images.shape[1:]
+    if layout.resizes:
+        given = (given[0], *layout.image_shape[1:])
+    if given != layout.image_shape:
+        raise ValueError(
+            f"The images are {images.shape[1:]} (channels, height, width), but "
+            f"{type(estimator).__name__} was fitted on {layout.image_shape}. Resize them with "
+            "stack_pairs(..., size=...), or let PairEncoder(image_size=...) do it; the number of "
+            "channels must agree in any case."
+        )
+
+
+def _check_two_columns(X):
+    if X.shape[1] < 2:
+        raise ValueError(
+            f"X has n_features={X.shape[1]}, but at least 2 columns are needed: the first half "
+            "for the image, the second half for the skeleton."
+        )
+
+
+def _check_pixel_rows(X):
+    if X.ndim != 4 or X.shape[1] not in (2, 4):
+        raise ValueError(
+            f"X is {_describe(X)}, but rows of pixels have the shape (n, C + 1, H, W): 1 or 3 "
+            "channels of the image and the skeleton as the last, so 2 or 4 in all. "
+            "stack_pairs(images, skeletons, size=...) makes them."
+        )
+
+
+def _check_file_rows(X):
+    both = set(KINDS) <= set(X.columns) if _is_frame(X) else X.shape[1:] == (2,)
+    if not both:
+        raise ValueError(
+            f"X is {_describe(X)}, but rows of files have an image and a skeleton. Give a data "
+            "frame with the columns 'image' and 'skeleton', or stack_pairs(images, skeletons)."
+        )
+
+
+def _check_range(pixels):
+    """Raise unless pixels are integers of 0..255 or floats of 0..1."""
+    if pixels.dtype in (bool, np.uint8):
+        return
+    top, advice = 255, "stack_pairs scales wider integers."
+    if pixels.dtype.kind == "f":
+        top, advice = 1, "Scale them, or give uint8."
+    low, high = pixels.min(), pixels.max()
+    if low < 0 or high > top:
+        raise ValueError(
+            f"Pixels of {pixels.dtype} must lie in 0..{top}, but these lie in {low}..{high}. "
+            f"{advice}"
+        )
+
+
+def _check_ink(ink):
+    if ink not in INKS:
+        raise ValueError(f"ink must be one of {list(INKS)}, but {ink!r} was given.")
+
+
+def _check_size(size, name="size"):
+    """Return (height, width)."""
+    pair = (size, size) if isinstance(size, numbers.Integral) else size
+    whole = isinstance(pair, tuple | list | np.ndarray) and all(
+        isinstance(side, numbers.Integral) and side > 0 for side in pair
+    )
+    if not whole or len(pair) != 2:
+        raise ValueError(
+            f"{name} must be a positive int or (height, width), but {size!r} was given."
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def _warn_blank(blank):
+    rows = np.flatnonzero(blank)
+    if len(rows):
+        shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
+        warnings.warn(
+            f"The skeleton is blank in {len(rows)} row(s): {shown}. They tell nothing about "
+            "their cases; check the drawings, or `ink` if lines and ground are mixed up.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+# ---- pixels in memory ----------------------------------------------------------------------------
+
+
+def _stack_pixels(images, skeletons, size, ink):
+    images = _as_images(images, size)
+    size = size or images.shape[2:]
+    dtype, top = (np.float32, 1) if images.dtype.kind == "f" else (np.uint8, 255)
+    X = np.empty((len(images), images.shape[1] + 1, *size), dtype)
+    for row, image in enumerate(images):
+        X[row, :-1] = _resize_images(_plain_pixels(image), size)
+    np.multiply(_as_ink(skeletons, size, ink), dtype(top), out=X[:, -1:])
+    return X
+
+
+def _as_images(images, size=None):
+    """Return images as (n, C, H, W), C of 1 or 3: a view where they need no conversion.
+
+    `size` is for images of different sizes; others are not resized.
+    """
+    if _is_ragged(images):
+        return _bring_to_size(images, size)
+    images = check_array(images, allow_nd=True, input_name="the images")
+    given = images.shape
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.ndim == 4 and given[1] not in (1, 3, 4):
+        images = np.moveaxis(images, 3, 1)
+    if images.ndim != 4 or images.shape[1] not in (1, 3, 4) or 0 in given:
+        raise ValueError(
+            f"The images have the shape {given}; expected (n, H, W), (n, C, H, W) or "
+            "(n, H, W, C) with 1 (grey), 3 (RGB) or 4 (RGBA) channels C."
+        )
+    if images.dtype.kind in "iu" and (
+        images.dtype == np.uint16 or images.min() < 0 or images.max() > 255
+    ):
+        images = np.stack([_narrow(image) for image in images])
+    _check_range(images)
+    return np.stack([_over_white(image) for image in images]) if images.shape[1] == 4 else images
+
+
+def _bring_to_size(images, size):
+    if size is None:
+        raise ValueError(
+            "The images differ in size. Give the one that all shall have: "
+            "stack_pairs(..., size=...) or PairEncoder(image_size=...)."
+        )
+    images = [_as_images(image[None])[0] for image in images]  # each (C, H, W)
+    if len({image.dtype.kind == "f" for image in images}) > 1:
+        raise ValueError("Some images are floats in 0..1 and others integers: convert them.")
+    images = [_resize_images(_plain_pixels(image), size) for image in images]
+    n_channels = max(map(len, images))
+    return np.stack([np.broadcast_to(image, (n_channels, *size)) for image in images])
+
+
+def _as_ink(drawings, size, ink):
+    """Return drawings (also of different sizes) as (n, 1, H, W) bool."""
+    if _is_ragged(drawings):
+        return np.concatenate([_as_ink(drawing[None], size, ink) for drawing in drawings])
+    drawings = check_array(drawings, allow_nd=True, input_name="the skeletons")
+    given = drawings.shape
+    if drawings.ndim == 4 and 1 in (given[1], given[3]):
+        drawings = drawings[:, 0] if given[1] == 1 else drawings[..., 0]
+    if drawings.ndim != 3 or 0 in given:
+        raise ValueError(
+            f"The skeletons have the shape {given}; expected drawings of one channel: "
+            "(n, H, W), (n, 1, H, W) or (n, H, W, 1)."
+        )
+    return np.stack([_resize_ink(_find_ink(drawing, ink), size) for drawing in drawings])[:, None]
+
+
+def _find_ink(drawing, ink):
+    """Tell lines from ground in a drawing (H, W) of any real dtype: (H, W) bool."""
+    low, high = float(drawing.min()), float(drawing.max())
+    # The noise of a scanned empty page is no ink; masks of {0, 1} have full contrast.
+    if high - low <= 0.05 * max(abs(low), abs(high)):
+        return np.zeros(drawing.shape, dtype=bool)
+    light = drawing > (low + high) / 2
+    if ink == "auto":
+        ink = "light" if 2 * np.count_nonzero(light) <= light.size else "dark"
+    return light if ink == "light" else ~light
+
+
+def _plain_pixels(pixels):
+    """Return uint8 of 0..255, or float32 of 0..1 for floats."""
+    if pixels.dtype == bool:
+        return pixels * np.uint8(255)
+    return pixels.astype(np.float32 if pixels.dtype.kind == "f" else np.uint8, copy=False)
+
+
+def _eight_bits(pixels):
+    """Scale pixels by their own minimum and maximum to uint8."""
+    low, high = float(pixels.min()), float(pixels.max())
+    if not np.isfinite([low, high]).all():
+        raise ValueError("it holds NaN or infinite pixels")
+    return np.rint((pixels - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
+
+
+def _narrow(image):
+    """Bring an image of wide integers (C, H, W) to 8 bits; alpha has its dtype's full range."""
+    colour, alpha = _eight_bits(image[:3]), image[3:] / np.iinfo(image.dtype).max
+    return np.concatenate([colour, np.rint(255 * alpha).astype(np.uint8)])
+
+
+def _over_white(image):
+    """Composite RGBA (4, H, W) over white: (3, H, W), uint8 or float32."""
+    image = _plain_pixels(image)
+    white = 1 if image.dtype.kind == "f" else 255
+    alpha = image[3] / np.float32(white)
+    colour = image[:3] * alpha + white * (1 - alpha)
+    return colour if white == 1 else np.rint(colour).astype(np.uint8)
+
+
+def _resize_images(images, size):
+    """Resize (..., h, w) uint8 or float32 to (..., *size), bilinear and antialiased."""
+    if images.shape[-2:] == tuple(size):
+        return images
+    planes = np.ascontiguousarray(images).reshape(-1, *images.shape[-2:])
+    resized = [Image.fromarray(plane).resize(size[::-1], Image.BILINEAR) for plane in planes]
+    return np.stack(resized).reshape(*images.shape[:-2], *size)
+
+
+def _resize_ink(ink, size):
+    """Resize (..., h, w) bool to (..., *size) so that no line is lost.
+
+    Shrinking, every pixel falls into one cell, and a cell with any ink is ink; growing, the
+    nearest pixel decides.
+    """
+    for axis, new in zip((-2, -1), size, strict=True):
+        old, cells = ink.shape[axis], np.arange(new)
+        if new < old:
+            first = -((new - 2 * cells * old) // (2 * new))  # ceil(cell * old / new - 1/2)
+            ink = np.logical_or.reduceat(ink, first, axis=axis)
+        elif new > old:
+            ink = np.take(ink, (2 * cells + 1) * old // (2 * new), axis=axis)
+    return ink
+
+
+# ---- pixels in files -----------------------------------------------------------------------------
+
+
+def _decode_image(image, shape, ink):
+    """Return an open Pillow image as uint8 of `shape` (C, H, W); `ink` does not matter."""
+    # A large JPEG is decoded several times faster near the size that is wanted.
+    image.draft(None, (2 * max(shape[1:]),) * 2)
+    image = _on_ground(_upright(image), "white").convert("RGB" if shape[0] == 3 else "L")
+    pixels = np.asarray(image.resize(shape[:0:-1], Image.BILINEAR))  # (H, W) or (H, W, 3)
+    return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
+
+
+def _decode_skeleton(image, shape, ink):
+    """Return an open Pillow image as uint8 of 0 or 255, `shape` (1, H, W)."""
+    image = _upright(image)
+    # White lines on a transparent ground show on black only.
+    for ground in {"auto": ("white", "black"), "dark": ("white",), "light": ("black",)}[ink]:
+        found = _find_ink(np.asarray(_on_ground(image, ground).convert("L")), ink)
+        if found.any():
+            break
+    return _plain_pixels(_resize_ink(found, shape[1:]))[None]
+
+
+def _upright(image):
+    """Load an image, turned as its EXIF entry says, with at most 8 bits a channel."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
+    return image
+
+
+def _on_ground(image, colour):
+    """Composite a transparent image over a colour."""
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, colour), image)

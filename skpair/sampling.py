@@ -1,0 +1,98 @@
+"""Which rows make a batch."""
+
+import math
+
+import numpy as np
+
+#: Fewest steps in an epoch, so that a few dozen rows still get a training worth its name.
+MIN_STEPS = 8
+
+
+class PairSampler:
+    """Draw the image rows and the skeleton rows of every step of an epoch.
+
+    Rows of a case are taken without replacement, the least used first, and go on where the last
+    epoch stopped, so that none is starved. Images and skeletons are drawn independently: any
+    skeleton of a case is a valid positive for any image of it.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+        Case of each row.
+    batch_size : int
+        Most rows in a step.
+    strategy : {"balanced", "natural"}
+        "balanced": a step holds several tuples, each with every case once (with a subset, taken
+        in turns, when there are more cases than `batch_size`). "natural": rows as they come.
+    rng : numpy.random.RandomState
+        Source of the order.
+    """
+
+    def __init__(self, y, batch_size, strategy, rng):
+        cases, self.y = np.unique(y, return_inverse=True)
+        self.rng = rng
+        self.strategy = strategy
+        self.n_cases = len(cases)
+        self.n_steps = max(MIN_STEPS, math.ceil(len(self.y) / batch_size))
+        rows = min(batch_size, len(self.y))
+        if strategy == "balanced":
+            self.cases_per_step = min(batch_size, self.n_cases)
+            self.rows_per_step = self.cases_per_step * max(1, rows // self.cases_per_step)
+        else:
+            self.rows_per_step = rows
+        self.image_uses = np.zeros(len(self.y), int)
+        self.skeleton_uses = np.zeros(len(self.y), int)
+        self.case_uses = np.zeros(self.n_cases, int)
+
+    def __len__(self):
+        return self.n_steps
+
+    def __iter__(self):
+        """Yield `(image_rows, skeleton_rows)`; position by position they share a case."""
+        if self.strategy == "balanced":
+            cases = self._cases()
+            images = self._draw(self.y, self.image_uses, cases)
+        else:
+            slots = np.zeros(self.n_steps * self.rows_per_step, int)
+            images = self._draw(np.zeros_like(self.y), self.image_uses, slots)
+            cases = self.y[images]
+        skeletons = self._draw(self.y, self.skeleton_uses, cases)
+        shape = (self.n_steps, self.rows_per_step)
+        yield from zip(images.reshape(shape), skeletons.reshape(shape), strict=True)
+
+    def _cases(self):
+        """Give each slot of a balanced epoch its case."""
+        if self.cases_per_step == self.n_cases:
+            return np.tile(
+                np.arange(self.n_cases), self.n_steps * self.rows_per_step // self.n_cases
+            )
+        steps = []
+        for _ in range(self.n_steps):
+            order = np.lexsort((self.rng.uniform(size=self.n_cases), self.case_uses))
+            chosen = order[: self.cases_per_step]
+            self.case_uses[chosen] += 1
+            steps.append(chosen)
+        return np.concatenate(steps)
+
+    def _draw(self, groups, uses, slots):
+        """Fill each slot with a row of its group, and count the uses.
+
+        Every row enters a list as often as its group may need it; ordered by group, then by how
+        often the row will have been used, then by chance, the head of each group's part is a
+        sequence of cycles without replacement.
+        """
+        needed = np.bincount(slots, minlength=groups.max() + 1)
+        sizes = np.maximum(np.bincount(groups, minlength=len(needed)), 1)
+        repeats = -(-needed // sizes)[groups] + (needed[groups] > 0)
+        rows = np.repeat(np.arange(len(groups)), repeats)
+        starts = np.cumsum(repeats) - repeats
+        cycle = np.arange(len(rows)) - np.repeat(starts, repeats)
+        order = np.lexsort((self.rng.uniform(size=len(rows)), uses[rows] + cycle, groups[rows]))
+        rows = rows[order]
+        first = np.searchsorted(groups[rows], np.arange(len(needed)))
+        within = np.arange(len(slots)) - np.repeat(np.cumsum(needed) - needed, needed)
+        drawn = rows[np.repeat(first, needed) + within]
+        uses += np.bincount(drawn, minlength=len(uses))
+        filled = np.empty(len(slots), int)
+        filled[np.argsort(slots, kind="stable")] = drawn
+        return filled

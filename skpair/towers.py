@@ -1,0 +1,423 @@
+"""Networks that encode one kind: a small CNN, torchvision backbones, a small MLP, identity."""
+
+import copy
+import os
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+
+class SmallCNN(nn.Module):
+    """A small residual CNN for images of some 32 to 128 pixels.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the input.
+    width : int
+        Channels after the stem; each of three further stages doubles them.
+    """
+
+    def __init__(self, in_channels, width=16):
+        super().__init__()
+        channels = [width, 2 * width, 4 * width, 8 * width]
+        layers = [
+            nn.Conv2d(in_channels, width, 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            ResidualBlock(width, width, stride=1),
+        ]
+        for before, after in zip(channels, channels[1:], strict=False):
+            layers.append(ResidualBlock(before, after, stride=2))
+        self.layers = nn.Sequential(*layers)
+        self.out_features = channels[-1]
+
+    def forward(self, x):  # (b, C, H, W)
+        """Encode a batch."""
+        return self.layers(x).mean(dim=(2, 3))  # (b, 8 * width)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions and a way around them."""
+
+    def __init__(self, before, after, stride):
+        super().__init__()
+        self.first = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(after)
+        self.second = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(after)
+        self.shortcut = nn.Identity()
+        if stride != 1 or before != after:
+            self.shortcut = nn.Sequential(
+                nn.AvgPool2d(stride, ceil_mode=True),
+                nn.Conv2d(before, after, 1, bias=False),
+                nn.BatchNorm2d(after),
+            )
+
+    def forward(self, x):
+        """Apply the block."""
+        y = F.relu(self.first_norm(self.first(x)))
+        y = self.second_norm(self.second(y))
+        return F.relu(y + self.shortcut(x))
+
+
+class Standardize(nn.Module):
+    """Subtract a mean and divide by a scale, both found beforehand.
+
+    Parameters
+    ----------
+    features : int
+        Number of columns.
+    """
+
+    def __init__(self, features):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+
+    def measure(self, x):
+        """Take mean and scale from the rows of `x`, of shape (n, features)."""
+        x = x.double()
+        self.mean.copy_(x.mean(0))
+        scale = x.std(0, correction=0)
+        # a constant column, up to rounding, carries nothing: leave its scale alone
+        constant = scale <= 1e-6 * (x.abs().amax(0) + 1e-30)
+        self.scale.copy_(torch.where(constant, 1.0, scale))
+        return self
+
+    def forward(self, x):  # (b, features)
+        """Standardize a batch."""
+        return (x - self.mean) / self.scale
+
+
+class Backbone(nn.Module):
+    """A torchvision classification network without its head, with its own normalisation.
+
+    Grey pictures are repeated for the three channels that the network wants. Pictures keep their
+    size: resizing is the business of whoever reads them.
+
+    Parameters
+    ----------
+    name : str
+        A name of `torchvision.models`.
+    weights : None, str or path
+        None: random weights. "DEFAULT" or another name of the network's published weights: they
+        are downloaded once, into torch's hub cache. A path: a state dict of the network.
+    """
+
+    def __init__(self, name, weights=None):
+        super().__init__()
+        builder = torchvision.models.get_model_builder(name)
+        known = torchvision.models.get_model_weights(name)
+        published = None
+        if weights is not None and not os.path.isfile(weights):
+            published = _published_weights(name, known, weights)
+        # two old networks warn unless they are told how to start
+        extra = {"init_weights": published is None} if name in ("googlenet", "inception_v3") else {}
+        self.network = builder(weights=published, **extra)
+        self.network.aux_logits = False
+        head = _remove_head(self.network, name)
+        if weights is not None and published is None:
+            _load_state_dict(self.network, weights, name, head)
+        preset = (published or known.DEFAULT).transforms()
+        self.register_buffer("mean", torch.tensor(preset.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(preset.std)[:, None, None])
+
+    def forward(self, x):  # (b, 1 or 3, H, W)
+        """Encode a batch."""
+        return self.network((x.expand(-1, 3, -1, -1) - self.mean) / self.std)
+
+
+def _published_weights(name, known, weights):
+    try:
+        return known[str(weights).rpartition(".")[2]]
+    except KeyError:
+        names = ["DEFAULT", *(w.name for w in known)]
+        raise ValueError(
+            f"weights={weights!r} is neither a file nor a name of published weights for {name!r}; "
+            f"known names: {', '.join(names)}."
+        ) from None
+
+
+def _remove_head(network, name):
+    """Put an identity in the place of the last layer; return the prefix of the head's keys."""
+    for head in ("fc", "classifier", "heads", "head"):
+        module = getattr(network, head, None)
+        if isinstance(module, nn.Linear):
+            setattr(network, head, nn.Identity())
+            return head
+        if isinstance(module, nn.Sequential):
+            last = [k for k, m in module.named_children() if isinstance(m, nn.Linear | nn.Conv2d)]
+            setattr(module, last[-1], nn.Identity())
+            return head
+    raise ValueError(f"The head of {name!r} was not found: pass the network as an nn.Module.")
+
+
+def _load_state_dict(network, path, name, head):
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except Exception as error:
+        raise ValueError(
+            f"weights={str(path)!r} holds no state dict of {name!r}: {error}"
+        ) from error
+    unexpected = [k for k in unexpected if not k.lower().startswith((head, "aux"))]
+    if missing or unexpected:
+        raise ValueError(
+            f"weights={str(path)!r} is a state dict of another network than {name!r}: "
+            f"missing {missing[:3]}, unexpected {unexpected[:3]}."
+        )
+
+
+def backbone_names():
+    """Names of torchvision's classification networks."""
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def check_encoder(name, encoder):
+    """Check a parameter that names a tower.
+
+    Returns
+    -------
+    {"module", "cnn", "identity", "backbone"}
+    """
+    if isinstance(encoder, nn.Module):
+        return "module"
+    if isinstance(encoder, str):
+        if encoder in ("cnn", "identity"):
+            return encoder
+        if encoder in backbone_names():
+            return "backbone"
+    raise ValueError(
+        f"{name}={encoder!r} is unknown: expected an nn.Module or one of 'cnn', 'identity', "
+        f"{', '.join(map(repr, backbone_names()))}."
+    )
+
+
+def make_tower(encoder, weights, half):
+    """Make the network that encodes one kind.
+
+    Parameters
+    ----------
+    encoder : {"cnn", "identity"}, a name of a torchvision network, or nn.Module
+        What to make; a module is copied.
+    weights : None, str or path
+        See `Backbone`.
+    half : Half
+        What is to be encoded: its shape, and for feature rows the values to standardize by.
+
+    Returns
+    -------
+    tower : nn.Module
+        Takes a batch of `half`, gives (b, width).
+    width : int
+        Number of columns that it gives.
+    """
+    if isinstance(encoder, nn.Module):
+        tower = copy.deepcopy(encoder)
+    elif encoder == "identity":
+        tower = nn.Flatten()
+    elif encoder == "cnn" and half.layout == "features":
+        standardize = Standardize(half.shape[0]).measure(torch.from_numpy(half.read(slice(None))))
+        tower = nn.Sequential(standardize, fully_connected(half.shape[0], (128,), 64))
+    elif encoder == "cnn":
+        tower = SmallCNN(half.shape[0])
+    elif half.layout == "features":
+        raise ValueError(
+            f"The encoder {encoder!r} takes pictures, but X holds rows of {half.shape[0]} features "
+            "a kind; use 'cnn' (a small MLP for feature rows), 'identity' or an nn.Module."
+        )
+    else:
+        tower = Backbone(encoder, weights)
+    return tower, _width(tower, encoder, half.shape)
+
+
+def _width(tower, encoder, shape):
+    """Find by trial how many columns a tower gives."""
+    tower.eval()
+    with torch.no_grad():
+        try:
+            output = tower(torch.zeros(2, *shape))
+        except Exception as error:
+            raise ValueError(
+                f"The encoder {encoder!r} cannot take a batch of shape (2, {shape}): {error}. "
+                "Give it pictures of a size that it knows, by PairEncoder(image_size=...)."
+            ) from error
+    if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != 2:
+        given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ValueError(
+            f"An encoder must turn a batch of shape (b, {shape}) into a tensor of shape "
+            f"(b, width); {encoder!r} gave {given} for b = 2."
+        )
+    return output.shape[1]
+
+
+def fully_connected(in_features, hidden_dims, out_features, dropout=0.0):
+    """Stack linear layers with ReLU between them and dropout before the last."""
+    layers = []
+    for width in hidden_dims:
+        layers += [nn.Linear(in_features, width), nn.ReLU(inplace=True)]
+        in_features = width
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(in_features, out_features))
+
+
+class Augment(nn.Module):
+    """Random rotation, flip, scale and shift of every picture of a batch.
+
+    Pictures are continued by reflection, so that no border appears that clean pictures lack.
+
+    Parameters
+    ----------
+    degrees : float
+        Largest rotation, either way.
+    scale : float
+        Largest relative change of size.
+    shift : float
+        Largest shift, as a fraction of the side.
+    """
+
+    def __init__(self, degrees=30.0, scale=0.15, shift=0.08):
+        super().__init__()
+        self.degrees = degrees
+        self.scale = scale
+        self.shift = shift
+
+    def forward(self, x):  # (b, C, H, W) float
+        """Augment a batch."""
+        n = len(x)
+        uniform = torch.rand(4, n, device=x.device) * 2 - 1
+        angle = uniform[0] * self.degrees * torch.pi / 180
+        zoom = 1 + uniform[1] * self.scale
+        flip = torch.where(torch.rand(n, device=x.device) < 0.5, -1.0, 1.0)
+        cos, sin = angle.cos() * zoom, angle.sin() * zoom
+        shift_x, shift_y = uniform[2:] * self.shift * 2  # the grid runs from -1 to 1
+        theta = torch.stack(
+            [
+                torch.stack([cos * flip, -sin, shift_x], 1),
+                torch.stack([sin * flip, cos, shift_y], 1),
+            ],
+            dim=1,
+        )  # (b, 2, 3)
+        grid = F.affine_grid(theta, x.shape, align_corners=False)
+        return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+
+
+def make_augment(augment, layout):
+    """Turn the parameter `augment` into a callable on batches, or None."""
+    if isinstance(augment, str) and augment == "auto":
+        return None if layout == "features" else Augment()
+    if augment is None or callable(augment):
+        return augment
+    raise ValueError(f"augment must be 'auto', None or a callable on batches, got {augment!r}.")
+
+
+class DualEncoder(nn.Module):
+    """Two networks side by side, one a kind.
+
+    Parameters
+    ----------
+    image, skeleton : nn.Module
+        The networks.
+    """
+
+    def __init__(self, image, skeleton):
+        super().__init__()
+        self.image = image
+        self.skeleton = skeleton
+
+    @classmethod
+    def of_equal_width(cls, image, image_width, skeleton, skeleton_width):
+        """Pad the narrower network's output with zeros."""
+        width = max(image_width, skeleton_width)
+        return cls(_padded(image, width - image_width), _padded(skeleton, width - skeleton_width))
+
+    def forward(self, image, skeleton):
+        """Encode a batch of both kinds."""
+        return self.image(image), self.skeleton(skeleton)
+
+
+def _padded(tower, n_columns):
+    return nn.Sequential(tower, nn.ConstantPad1d((0, n_columns), 0.0)) if n_columns else tower
+
+
+class Classifier(nn.Module):
+    """A tower and a head that names the case: the first stage of the method.
+
+    Parameters
+    ----------
+    tower : nn.Module
+        Gives (b, width).
+    width : int
+        Columns of the tower.
+    n_cases : int
+        Number of cases.
+    """
+
+    def __init__(self, tower, width, n_cases):
+        super().__init__()
+        self.tower = tower
+        self.head = nn.Sequential(nn.BatchNorm1d(width), nn.Linear(width, n_cases))
+
+    def forward(self, x):
+        """Give the logits of a batch: (b, n_cases)."""
+        return self.head(self.tower(x))
+
+
+class CaseClassifier(nn.Module):
+    """Classifiers of some kinds, side by side: each learns on its own.
+
+    Parameters
+    ----------
+    dual : DualEncoder
+        The towers.
+    kinds : list of {"image", "skeleton"}
+        The kinds to classify.
+    width : int
+        Columns of the towers.
+    n_cases : int
+        Number of cases.
+    """
+
+    def __init__(self, dual, kinds, width, n_cases):
+        super().__init__()
+        self.classifiers = nn.ModuleDict(
+            {kind: Classifier(getattr(dual, kind), width, n_cases) for kind in kinds}
+        )
+
+    def forward(self, image, skeleton):
+        """Give the logits of each kind."""
+        batch = {"image": image, "skeleton": skeleton}
+        return [classifier(batch[kind]) for kind, classifier in self.classifiers.items()]
+
+
+class Projection(nn.Module):
+    """The fully connected layer of one kind: encodings -> embeddings.
+
+    Parameters
+    ----------
+    in_features : int
+        Columns of the encodings.
+    embedding_dim : int
+        Columns of the embeddings.
+    hidden_dims : tuple of int
+        Units of hidden layers, for more than one fully connected layer.
+    dropout : float
+        Probability of dropping an input of the last layer in training.
+    normalize : bool
+        Scale embeddings to length one, so that dot products are cosines.
+    """
+
+    def __init__(self, in_features, embedding_dim, hidden_dims=(), dropout=0.0, normalize=True):
+        super().__init__()
+        self.standardize = Standardize(in_features)
+        self.layers = fully_connected(in_features, hidden_dims, embedding_dim, dropout)
+        self.normalize = normalize
+
+    def forward(self, x):  # (b, in_features)
+        """Embed a batch: (b, embedding_dim)."""
+        x = self.layers(self.standardize(x))
+        return F.normalize(x, dim=1) if self.normalize else x

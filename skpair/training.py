@@ -1,0 +1,275 @@
+"""The one door to skorch: networks + loss + sampler + callbacks -> a fitted net."""
+
+import contextlib
+import copy
+import math
+import threading
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, ProgressBar
+from skorch.helper import predefined_split
+from torch import nn
+from torch.optim.swa_utils import update_bn
+
+# torch has one random number generator for all threads of a process
+_RNG_LOCK = threading.RLock()
+
+
+@contextlib.contextmanager
+def seeded(seed, device="cpu"):
+    """Run with torch's generators seeded and gradients on; afterwards all is as it was."""
+    cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with (
+        _RNG_LOCK,
+        torch.random.fork_rng(devices=cuda),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def one_thread():
+    """Run torch's CPU operations on one thread: small layers gain nothing from more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def draw_seed(random_state):
+    """Draw a seed; None takes fresh entropy, and leaves numpy's global generator alone."""
+    rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
+    return int(rng.randint(2**31 - 1))
+
+
+def resolve_device(device):
+    """Turn "auto" into the best device there is."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return str(torch.device(device))
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={device!r} is not 'auto' or a device of torch: {error}") from None
+
+
+def check_number(name, value, kind, low, *, low_allowed=True, high=None):
+    """Check a numeric parameter, for its type and its range."""
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"{name} must be a number ({kind.__name__}), got {value!r}.")
+    too_low = value < low or (value == low and not low_allowed)
+    if not math.isfinite(value) or too_low or (high is not None and value >= high):
+        bounds = f"{'>=' if low_allowed else '>'} {low}" + (f" and < {high}" if high else "")
+        raise ValueError(f"{name} must be {bounds}, got {value!r}.")
+
+
+def check_choice(name, value, known):
+    """Check a parameter that is one of a few names."""
+    if not (isinstance(value, str) and value in known):
+        raise ValueError(f"{name}={value!r} is unknown; known are {', '.join(map(repr, known))}.")
+
+
+def check_parameters(estimator):
+    """Check the parameters of a training, which all estimators share."""
+    check_choice("sampler", estimator.sampler, ("balanced", "natural"))
+    check_number("max_epochs", estimator.max_epochs, Integral, 1)
+    check_number("batch_size", estimator.batch_size, Integral, 2)
+    check_number("lr", estimator.lr, Real, 0, low_allowed=False)
+    check_number("weight_decay", estimator.weight_decay, Real, 0)
+    check_random_state(estimator.random_state)
+    resolve_device(estimator.device)
+
+
+def to_tensor(batch, device):
+    """Move a batch as read to a device; 8-bit pixels become floats in 0..1."""
+    if not batch.flags.writeable:
+        batch = batch.copy()
+    tensor = torch.from_numpy(batch).to(device)
+    return tensor.float().div_(255) if tensor.dtype == torch.uint8 else tensor
+
+
+def encode(module, half, batch_size, device):
+    """Send every row of `half` through `module`: (n, d) float32 on the CPU."""
+    if device != "cpu":
+        # fitted modules rest on the CPU, so that they can be loaded where there is no GPU
+        module = copy.deepcopy(module).to(device)
+    with torch.inference_mode():
+        outputs = [module(to_tensor(b, device)).float().cpu() for b in half.batches(batch_size)]
+    return torch.cat(outputs).numpy()
+
+
+def measure_batch_norm(module, half, batch_size, device):
+    """Take the statistics of batch normalisation again, on clean rows in equal batches."""
+    module.to(device)
+    parts = np.array_split(np.arange(len(half)), math.ceil(len(half) / batch_size))
+    update_bn((to_tensor(half.read(rows), device) for rows in parts), module)
+    module.cpu().eval()
+
+
+class TrainingRows(torch.utils.data.Dataset):
+    """The rows of a training; iterating gives the batches of an epoch.
+
+    Parameters
+    ----------
+    images, skeletons : Half
+        Both kinds of every row.
+    y : ndarray of shape (n,), int
+        Codes of the cases.
+    batches : iterable
+        Gives `(image_rows, skeleton_rows)` of each step, anew for each epoch.
+    device : str
+        Where the batches go.
+    augment : callable or None
+        Applied to each kind of a batch.
+    """
+
+    def __init__(self, images, skeletons, y, batches, device, augment=None):
+        self.images = images
+        self.skeletons = skeletons
+        self.y = torch.as_tensor(y)
+        self.batches = batches
+        self.device = device
+        self.augment = augment or (lambda x: x)
+
+    def __len__(self):
+        return len(self.y)
+
+    def __iter__(self):
+        steps = list(self.batches)
+        images = self.images.stream(rows for rows, _ in steps)
+        skeletons = self.skeletons.stream(rows for _, rows in steps)
+        for (rows, _), image, skeleton in zip(steps, images, skeletons, strict=True):
+            x = {
+                "image": self.augment(to_tensor(image, self.device)),
+                "skeleton": self.augment(to_tensor(skeleton, self.device)),
+            }
+            yield x, self.y[rows].to(self.device)
+
+
+def _own_batches(rows, batch_size):
+    """Serve skorch as a loader: rows make their own batches."""
+    return rows
+
+
+class OneCycle(Callback):
+    """Learning rate as a closed form of the step: a short linear rise, then half a cosine down."""
+
+    def __init__(self, lr, n_steps, warm_up=0.1):
+        self.lr = lr
+        self.n_steps = n_steps
+        self.warm_up = warm_up
+
+    def on_train_begin(self, net, **kwargs):  # noqa: D102
+        self.step_ = 0
+
+    def on_batch_begin(self, net, training=False, **kwargs):
+        if not training:
+            return
+        t = (self.step_ + 1) / (self.n_steps + 1)
+        w = self.warm_up
+        rate = t / w if t < w else (1 + math.cos(math.pi * (t - w) / (1 - w))) / 2
+        for group in net.optimizer_.param_groups:
+            group["lr"] = self.lr * rate
+        self.step_ += 1
+
+
+class ClassificationLoss(nn.Module):
+    """Cross-entropy of both towers' logits: they learn side by side, each on its own."""
+
+    def __init__(self, label_smoothing=0.1):
+        super().__init__()
+        self.loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+
+    def forward(self, logits, y):
+        """Give the loss of a batch."""
+        return sum(self.loss(one_kind, y) for one_kind in logits)
+
+
+class MatchingLoss(nn.Module):
+    """A loss on two embeddings, with a penalty on their length."""
+
+    def __init__(self, loss, embedding_l2=0.0):
+        super().__init__()
+        self.loss = loss
+        self.embedding_l2 = embedding_l2
+
+    def forward(self, embeddings, y):
+        """Give the loss of a batch."""
+        image, skeleton = embeddings
+        penalty = image.square().sum(1).mean() + skeleton.square().sum(1).mean()
+        return self.loss(image, skeleton, y, y) + self.embedding_l2 * penalty
+
+
+def fit_net(
+    module,
+    criterion,
+    rows,
+    *,
+    lr,
+    weight_decay,
+    max_epochs,
+    callbacks=None,
+    verbose=0,
+    valid=None,
+    patience=None,
+):
+    """Train a module on rows.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Called as ``module(image=..., skeleton=...)``; trained in place.
+    criterion : nn.Module
+        Called with what the module gives and the codes of the cases.
+    rows : TrainingRows
+        What to learn from.
+    lr, weight_decay, max_epochs, callbacks, verbose
+        As the estimators have them.
+    valid : TrainingRows or None
+        Rows held out, for early stopping.
+    patience : int
+        Epochs without a lower loss on `valid` after which to stop, and go back to the best.
+
+    Returns
+    -------
+    skorch.NeuralNet
+        The fitted net, with its module on the CPU.
+    """
+    own = [("one_cycle", OneCycle(lr, max_epochs * len(rows.batches)))]
+    if valid is not None:
+        stop = EarlyStopping(patience=patience, load_best=True, sink=lambda _: None)
+        own.append(("early_stopping", stop))
+    if verbose:
+        own.append(("progress_bar", ProgressBar()))
+    net = NeuralNet(
+        module,
+        criterion,
+        optimizer=torch.optim.AdamW,
+        optimizer__fused=True,
+        optimizer__weight_decay=weight_decay,
+        lr=lr,
+        max_epochs=max_epochs,
+        iterator_train=_own_batches,
+        iterator_valid=_own_batches,
+        train_split=None if valid is None else predefined_split(valid),
+        callbacks=own + list(callbacks or []),
+        device=rows.device,
+        verbose=verbose,
+        **({} if verbose else {"callbacks__print_log": None}),
+    )
+    net.initialize()
+    # skorch's own fit swallows Ctrl-C, and a search would rank the half-trained candidate
+    net.notify("on_train_begin", X=rows, y=None)
+    net.fit_loop(rows)
+    net.notify("on_train_end", X=rows, y=None)
+    net.train_split = None  # the rows held out need not stay in memory
+    net.module_.cpu().eval()
+    net.criterion_.cpu().eval()
+    return net
