@@ -28,7 +28,7 @@ TRAITS = {
 EGG_SACS = ("no sacs", "one sac", "two sacs")
 MAX_CASES = len(EGG_SACS) * 2 ** len(TRAITS)
 
-SPREAD = 1.0  # standard deviation of a trait at ambiguity 1; levels lie 2 apart
+SPREAD = 1.4  # standard deviation of a binary trait at ambiguity 1; its levels lie 2 apart
 
 _COPEPODS_DESCR = """\
 Drawn copepods and hand-like skeletons
@@ -215,14 +215,10 @@ def load_digit_pairs(*, image_size=32, imbalance=0.0, random_state=None, return_
     for rows in members:
         lender[rows] = np.roll(rows, 1)
     rows = np.sort(np.concatenate(members))
-    ink = _enlarge(scans.reshape(-1, 8, 8) / 16, image_size)
-    images = np.round(255 * (1 - ink)).astype(np.uint8)
-    skeletons = _thin(_strokes(ink)).astype(np.uint8)
+    images, skeletons = _digit_pictures(scans[rows].reshape(-1, 8, 8) / 16, image_size)
+    skeletons = skeletons[np.searchsorted(rows, lender[rows])]
     case_names = np.array([str(digit) for digit in range(len(available))])
-    return _result(
-        images[rows], skeletons[lender[rows]], y[rows], case_names, _DIGITS_DESCR,
-        return_X_y=return_X_y,
-    )  # fmt: skip
+    return _result(images, skeletons, y[rows], case_names, _DIGITS_DESCR, return_X_y=return_X_y)
 
 
 def _check_real(value, name, *, max_val=None):
@@ -272,7 +268,8 @@ def _case_sizes(n_samples, n_cases, imbalance):
 def _stray(levels, ambiguity, rng):
     """Return the traits of one specimen for each row of typical `levels` (n, 5)."""
     spread = np.array([1, 1, 1, 1, 0.5]) * (0.1 + SPREAD * ambiguity)
-    return levels + spread * rng.normal(size=levels.shape).clip(-2, 2)
+    traits = levels + spread * rng.normal(size=levels.shape).clip(-2, 2)
+    return traits.clip(-1.8, [1.8, 1.8, 1.8, 1.8, 2])  # no caricatures
 
 
 def _share_drawings(y, skeletons_per_case, rng):
@@ -571,6 +568,18 @@ def _by_hand(strokes, rng):
 
 
 # Digits -----------------------------------------------------------------------------------------
+
+
+def _digit_pictures(scans, image_size):
+    """Return images and skeletons (n, size, size), uint8, of scans (n, 8, 8) in 0..1."""
+    images = np.empty((len(scans), image_size, image_size), dtype=np.uint8)
+    skeletons = np.empty_like(images)
+    for start in range(0, len(scans), 256):  # in batches, for memory
+        batch = slice(start, start + 256)
+        ink = _enlarge(scans[batch], image_size)
+        images[batch] = np.round(255 * (1 - ink))
+        skeletons[batch] = _thin(_strokes(ink))
+    return images, skeletons
 
 
 def _enlarge(scans, image_size):

@@ -330,9 +330,11 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return 2 * self.width_
 
     def __sklearn_is_fitted__(self):
+        """Whether `fit` has come to its end."""
         return hasattr(self, "towers_")
 
     def __sklearn_tags__(self):
+        """Tell scikit-learn what the estimator takes and gives."""
         tags = super().__sklearn_tags__()
         tags.target_tags.required = not all(self._frozen_kinds().values())
         tags.input_tags.three_d_array = True

@@ -77,6 +77,7 @@ class Gallery:
         self.skeleton_cases = skeleton_cases
 
     def __repr__(self):
+        """Count what is known."""
         return (
             f"Gallery({self.n_cases} cases, {len(self.images)} images, "
             f"{len(self.skeletons)} skeletons)"

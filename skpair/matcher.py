@@ -595,7 +595,7 @@ class PairMatcher(
 
     def _train(self, module, criterion, rows, valid, *, settings, rate=1.0, epochs=None):
         return training.fit_net(
-            module,
+            training.WithLoss(module, criterion.loss),
             criterion,
             rows,
             valid=valid,
@@ -702,9 +702,11 @@ class PairMatcher(
         return self.embedding_dim
 
     def __sklearn_is_fitted__(self):
+        """Whether `fit` has come to its end."""
         return hasattr(self, "net_")
 
     def __sklearn_tags__(self):
+        """Tell scikit-learn what the estimator takes and gives."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True

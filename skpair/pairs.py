@@ -6,20 +6,18 @@ which are read batch by batch.
 """
 
 import copy
-import functools
-import numbers
 import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageOps
+import pandas as pd
 from sklearn.utils import check_array, check_consistent_length, check_random_state, check_X_y
 from sklearn.utils.validation import column_or_1d, validate_data
 
+from . import pixels
+
 KINDS = ("image", "skeleton")  # the two halves of a row; in data frames, the columns
-INKS = ("auto", "light", "dark")
 DEFAULT_FILE_SIZE = 64  # pixels: files come in any size, a batch needs one
 
 
@@ -80,7 +78,7 @@ def stack_pairs(images, skeletons, *, size=None, ink="auto"):
     >>> X[0, -1, :, 0]
     array([  0,   0,   0,   0, 255,   0,   0,   0], dtype=uint8)
     """
-    _check_ink(ink)
+    pixels.check_ink(ink)
     images, skeletons = _table(images), _table(skeletons)
     if len(images) != len(skeletons):
         raise ValueError(
@@ -97,7 +95,8 @@ def stack_pairs(images, skeletons, *, size=None, ink="auto"):
             "pixels, both features of shape (n, d), or both paths of shape (n,)."
         )
     if layouts[0] == "pixels":
-        return _stack_pixels(images, skeletons, None if size is None else _check_size(size), ink)
+        size = None if size is None else pixels.check_size(size)
+        return _stack_pixels(images, skeletons, size, ink)
     if size is not None:
         hint = " PairEncoder(image_size=...) resizes files." if layouts[0] == "files" else ""
         raise ValueError(f"size={size!r} applies to pixels, but {layouts[0]} were given.{hint}")
@@ -254,7 +253,7 @@ def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
     if not rest:
         return X, y
     X = _table(X)
-    return stack_pairs(X, y, size=image_size if _is_ragged(X) else None, ink=ink), rest[0]
+    return stack_pairs(X, y, size=image_size if pixels.is_ragged(X) else None, ink=ink), rest[0]
 
 
 def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
@@ -262,8 +261,8 @@ def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
 
     Returns the images and the skeletons as `Half`, the `Layout`, and y as an array (or None).
     """
-    _check_ink(ink)
-    size = None if image_size is None else _check_size(image_size, "image_size")
+    pixels.check_ink(ink)
+    size = None if image_size is None else pixels.check_size(image_size, "image_size")
     X = _table(X)
     name = _layout_of(X)
     X, y = _validate_rows(estimator, X, name, y=y, reset=True)
@@ -387,10 +386,10 @@ class ArrayHalf(Half):
             if self.layout == "features":
                 yield batch.astype(np.float32, copy=False)
             elif self.kind == "image":
-                yield _resize_images(_plain_pixels(batch), self.shape[1:])
+                yield pixels.resize_images(pixels.plain_pixels(batch), self.shape[1:])
             else:
-                ink = _resize_ink(batch != 0, self.shape[1:])
-                yield ink.astype(np.float32) if batch.dtype.kind == "f" else _plain_pixels(ink)
+                ink = pixels.resize_ink(batch != 0, self.shape[1:])
+                yield pixels.plain_pixels(ink.astype(float) if batch.dtype.kind == "f" else ink)
 
     def check_files(self):
         """Do nothing: there are no files."""
@@ -403,7 +402,7 @@ class FileHalf(Half):
         """Yield `read(rows)` for each of the row selections, decoding one selection ahead."""
         ahead = None
         for rows in row_batches:
-            following = _in_threads(self._decode, self.rows[rows])
+            following = pixels.in_threads(self._decode, self.rows[rows])
             if ahead is not None:
                 yield self._stack(ahead)
             ahead = following
@@ -412,18 +411,17 @@ class FileHalf(Half):
 
     def check_files(self):
         """Raise where a file is missing or is no image; pixels are not decoded."""
-        self.ask_files(lambda row: self._open(row, lambda image: True))
+        self.ask_files(lambda row: self._open(row, pixels.check_file))
 
     def ask_files(self, question):
         """Ask `question(row)`, a bool, once for each different file: (n,) answers."""
-        paths = [os.fspath(self.source[row]) for row in self.rows]
-        rows = dict(zip(reversed(paths), reversed(self.rows), strict=True))  # the first of a path
-        ordered = sorted(rows.values())
-        answers = {}
-        for start in range(0, len(ordered), 1024):  # bounds what waits in the pool
-            asked = ordered[start : start + 1024]
-            answers |= zip(asked, _in_threads(question, asked), strict=True)
-        return np.array([answers[rows[path]] for path in paths], dtype=bool)
+        paths = [os.fspath(path) for path in self.source[self.rows]]
+        files, _ = pd.factorize(np.array(paths, dtype=object))  # (n,) codes, by first appearance
+        rows = self.rows[np.unique(files, return_index=True)[1]]
+        answers = []
+        for start in range(0, len(rows), 1024):  # bounds what waits in the pool
+            answers += pixels.in_threads(question, rows[start : start + 1024])
+        return np.array(answers, dtype=bool)[files]
 
     def has_colour(self, row):
         """Whether the channels of an image differ."""
@@ -438,29 +436,19 @@ class FileHalf(Half):
         return np.stack(decoded) if decoded else np.empty((0, *self.shape), np.uint8)
 
     def _decode(self, row):
-        decode = _decode_image if self.kind == "image" else _decode_skeleton
-        return self._open(row, lambda image: decode(image, self.shape, self.ink))
+        if self.kind == "image":
+            return self._open(row, pixels.decode_image, self.shape)
+        return self._open(row, pixels.decode_skeleton, self.shape, self.ink)
 
-    def _open(self, row, use):
+    def _open(self, row, read, *how):
         path = self.source[row]
         where = f"Row {row}: the {self.kind} file {os.fspath(path)!r}"
         try:
-            with Image.open(path) as image:
-                return use(image)
+            return read(path, *how)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{where} does not exist.") from error
         except Exception as error:  # Pillow's decoders raise many kinds
             raise OSError(f"{where} cannot be read as an image: {error}") from error
-
-
-@functools.cache
-def _pool(process_id):
-    return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="skpair")
-
-
-def _in_threads(function, items):
-    """Start all calls at once; the results come in order."""
-    return _pool(os.getpid()).map(function, items)  # threads do not survive a fork: one pool each
 
 
 # ---- from X to its halves ------------------------------------------------------------------------
@@ -480,10 +468,10 @@ def _half(estimator, X, index):
         X = check_array(X, dtype=np.float32, estimator=estimator, input_name="X")
         X = _pad_columns(X, layout.shapes[index][0])
     elif index == 0:
-        X = _as_images(X, layout.image_shape[1:] if layout.resizes else None)
+        X = pixels.as_images(X, layout.image_shape[1:] if layout.resizes else None)
         _check_same_shape(estimator, X)
     else:
-        X = _as_ink(X, layout.skeleton_shape[1:], layout.ink)
+        X = pixels.as_ink(X, layout.skeleton_shape[1:], layout.ink)
     return ArrayHalf(X, layout, index)
 
 
@@ -538,7 +526,7 @@ def _validate_rows(estimator, X, name, *, y="no_validation", reset=False):
     checked = validate_data(estimator, X, y, reset=reset, **checks)
     X, y = checked if isinstance(checked, tuple) else (checked, None)
     if name == "pixels":
-        _check_range(X)
+        pixels.check_range(X)
     if name == "files" and y is not None:
         _, y = check_X_y(np.zeros((len(X), 1)), y, estimator=estimator)
     return X, y
@@ -582,16 +570,11 @@ def _layout_of(X):
             raise ValueError(f"Pixels must be numbers, but X is {_describe(X)} with strings.")
         if X.ndim == 1 or X.shape[1] <= 2:
             return "files"
-    return "pixels" if X.ndim > 2 or _is_ragged(X) else "features"
+    return "pixels" if X.ndim > 2 or pixels.is_ragged(X) else "features"
 
 
 def _is_frame(X):
     return hasattr(X, "columns")
-
-
-def _is_ragged(X):
-    lists = isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind == "O" and len(X) > 0
-    return lists and isinstance(X[0], np.ndarray)
 
 
 def _is_path(cell):
@@ -616,6 +599,17 @@ def _paths(X, index):
         if not _is_path(cell):
             raise ValueError(f"Row {row}: {kind} is {cell!r}, but a path is expected.")
     return column
+
+
+def _stack_pixels(images, skeletons, size, ink):
+    images = pixels.as_images(images, size)
+    size = size or images.shape[2:]
+    dtype, top = (np.float32, 1) if images.dtype.kind == "f" else (np.uint8, 255)
+    X = np.empty((len(images), images.shape[1] + 1, *size), dtype)
+    for row, image in enumerate(images):
+        X[row, :-1] = pixels.resize_images(pixels.plain_pixels(image), size)
+    np.multiply(pixels.as_ink(skeletons, size, ink), dtype(top), out=X[:, -1:])
+    return X
 
 
 def _pad_columns(X, width):
@@ -684,39 +678,6 @@ def _check_file_rows(X):
         )
 
 
-def _check_range(pixels):
-    """Raise unless pixels are integers of 0..255 or floats of 0..1."""
-    if pixels.dtype in (bool, np.uint8):
-        return
-    top, advice = 255, "stack_pairs scales wider integers."
-    if pixels.dtype.kind == "f":
-        top, advice = 1, "Scale them, or give uint8."
-    low, high = pixels.min(), pixels.max()
-    if low < 0 or high > top:
-        raise ValueError(
-            f"Pixels of {pixels.dtype} must lie in 0..{top}, but these lie in {low}..{high}. "
-            f"{advice}"
-        )
-
-
-def _check_ink(ink):
-    if ink not in INKS:
-        raise ValueError(f"ink must be one of {list(INKS)}, but {ink!r} was given.")
-
-
-def _check_size(size, name="size"):
-    """Return (height, width)."""
-    pair = (size, size) if isinstance(size, numbers.Integral) else size
-    whole = isinstance(pair, tuple | list | np.ndarray) and all(
-        isinstance(side, numbers.Integral) and side > 0 for side in pair
-    )
-    if not whole or len(pair) != 2:
-        raise ValueError(
-            f"{name} must be a positive int or (height, width), but {size!r} was given."
-        )
-    return int(pair[0]), int(pair[1])
-
-
 def _warn_blank(blank):
     rows = np.flatnonzero(blank)
     if len(rows):
@@ -727,179 +688,3 @@ def _warn_blank(blank):
             UserWarning,
             stacklevel=4,
         )
-
-
-# ---- pixels in memory ----------------------------------------------------------------------------
-
-
-def _stack_pixels(images, skeletons, size, ink):
-    images = _as_images(images, size)
-    size = size or images.shape[2:]
-    dtype, top = (np.float32, 1) if images.dtype.kind == "f" else (np.uint8, 255)
-    X = np.empty((len(images), images.shape[1] + 1, *size), dtype)
-    for row, image in enumerate(images):
-        X[row, :-1] = _resize_images(_plain_pixels(image), size)
-    np.multiply(_as_ink(skeletons, size, ink), dtype(top), out=X[:, -1:])
-    return X
-
-
-def _as_images(images, size=None):
-    """Return images as (n, C, H, W), C of 1 or 3: a view where they need no conversion.
-
-    `size` is for images of different sizes; others are not resized.
-    """
-    if _is_ragged(images):
-        return _bring_to_size(images, size)
-    images = check_array(images, allow_nd=True, input_name="the images")
-    given = images.shape
-    if images.ndim == 3:
-        images = images[:, None]
-    elif images.ndim == 4 and given[1] not in (1, 3, 4):
-        images = np.moveaxis(images, 3, 1)
-    if images.ndim != 4 or images.shape[1] not in (1, 3, 4) or 0 in given:
-        raise ValueError(
-            f"The images have the shape {given}; expected (n, H, W), (n, C, H, W) or "
-            "(n, H, W, C) with 1 (grey), 3 (RGB) or 4 (RGBA) channels C."
-        )
-    if images.dtype.kind in "iu" and (
-        images.dtype == np.uint16 or images.min() < 0 or images.max() > 255
-    ):
-        images = np.stack([_narrow(image) for image in images])
-    _check_range(images)
-    return np.stack([_over_white(image) for image in images]) if images.shape[1] == 4 else images
-
-
-def _bring_to_size(images, size):
-    if size is None:
-        raise ValueError(
-            "The images differ in size. Give the one that all shall have: "
-            "stack_pairs(..., size=...) or PairEncoder(image_size=...)."
-        )
-    images = [_as_images(image[None])[0] for image in images]  # each (C, H, W)
-    if len({image.dtype.kind == "f" for image in images}) > 1:
-        raise ValueError("Some images are floats in 0..1 and others integers: convert them.")
-    images = [_resize_images(_plain_pixels(image), size) for image in images]
-    n_channels = max(map(len, images))
-    return np.stack([np.broadcast_to(image, (n_channels, *size)) for image in images])
-
-
-def _as_ink(drawings, size, ink):
-    """Return drawings (also of different sizes) as (n, 1, H, W) bool."""
-    if _is_ragged(drawings):
-        return np.concatenate([_as_ink(drawing[None], size, ink) for drawing in drawings])
-    drawings = check_array(drawings, allow_nd=True, input_name="the skeletons")
-    given = drawings.shape
-    if drawings.ndim == 4 and 1 in (given[1], given[3]):
-        drawings = drawings[:, 0] if given[1] == 1 else drawings[..., 0]
-    if drawings.ndim != 3 or 0 in given:
-        raise ValueError(
-            f"The skeletons have the shape {given}; expected drawings of one channel: "
-            "(n, H, W), (n, 1, H, W) or (n, H, W, 1)."
-        )
-    return np.stack([_resize_ink(_find_ink(drawing, ink), size) for drawing in drawings])[:, None]
-
-
-def _find_ink(drawing, ink):
-    """Tell lines from ground in a drawing (H, W) of any real dtype: (H, W) bool."""
-    low, high = float(drawing.min()), float(drawing.max())
-    # The noise of a scanned empty page is no ink; masks of {0, 1} have full contrast.
-    if high - low <= 0.05 * max(abs(low), abs(high)):
-        return np.zeros(drawing.shape, dtype=bool)
-    light = drawing > (low + high) / 2
-    if ink == "auto":
-        ink = "light" if 2 * np.count_nonzero(light) <= light.size else "dark"
-    return light if ink == "light" else ~light
-
-
-def _plain_pixels(pixels):
-    """Return uint8 of 0..255, or float32 of 0..1 for floats."""
-    if pixels.dtype == bool:
-        return pixels * np.uint8(255)
-    return pixels.astype(np.float32 if pixels.dtype.kind == "f" else np.uint8, copy=False)
-
-
-def _eight_bits(pixels):
-    """Scale pixels by their own minimum and maximum to uint8."""
-    low, high = float(pixels.min()), float(pixels.max())
-    if not np.isfinite([low, high]).all():
-        raise ValueError("it holds NaN or infinite pixels")
-    return np.rint((pixels - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
-
-
-def _narrow(image):
-    """Bring an image of wide integers (C, H, W) to 8 bits; alpha has its dtype's full range."""
-    colour, alpha = _eight_bits(image[:3]), image[3:] / np.iinfo(image.dtype).max
-    return np.concatenate([colour, np.rint(255 * alpha).astype(np.uint8)])
-
-
-def _over_white(image):
-    """Composite RGBA (4, H, W) over white: (3, H, W), uint8 or float32."""
-    image = _plain_pixels(image)
-    white = 1 if image.dtype.kind == "f" else 255
-    alpha = image[3] / np.float32(white)
-    colour = image[:3] * alpha + white * (1 - alpha)
-    return colour if white == 1 else np.rint(colour).astype(np.uint8)
-
-
-def _resize_images(images, size):
-    """Resize (..., h, w) uint8 or float32 to (..., *size), bilinear and antialiased."""
-    if images.shape[-2:] == tuple(size):
-        return images
-    planes = np.ascontiguousarray(images).reshape(-1, *images.shape[-2:])
-    resized = [Image.fromarray(plane).resize(size[::-1], Image.BILINEAR) for plane in planes]
-    return np.stack(resized).reshape(*images.shape[:-2], *size)
-
-
-def _resize_ink(ink, size):
-    """Resize (..., h, w) bool to (..., *size) so that no line is lost.
-
-    Shrinking, every pixel falls into one cell, and a cell with any ink is ink; growing, the
-    nearest pixel decides.
-    """
-    for axis, new in zip((-2, -1), size, strict=True):
-        old, cells = ink.shape[axis], np.arange(new)
-        if new < old:
-            first = -((new - 2 * cells * old) // (2 * new))  # ceil(cell * old / new - 1/2)
-            ink = np.logical_or.reduceat(ink, first, axis=axis)
-        elif new > old:
-            ink = np.take(ink, (2 * cells + 1) * old // (2 * new), axis=axis)
-    return ink
-
-
-# ---- pixels in files -----------------------------------------------------------------------------
-
-
-def _decode_image(image, shape, ink):
-    """Return an open Pillow image as uint8 of `shape` (C, H, W); `ink` does not matter."""
-    # A large JPEG is decoded several times faster near the size that is wanted.
-    image.draft(None, (2 * max(shape[1:]),) * 2)
-    image = _on_ground(_upright(image), "white").convert("RGB" if shape[0] == 3 else "L")
-    pixels = np.asarray(image.resize(shape[:0:-1], Image.BILINEAR))  # (H, W) or (H, W, 3)
-    return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
-
-
-def _decode_skeleton(image, shape, ink):
-    """Return an open Pillow image as uint8 of 0 or 255, `shape` (1, H, W)."""
-    image = _upright(image)
-    # White lines on a transparent ground show on black only.
-    for ground in {"auto": ("white", "black"), "dark": ("white",), "light": ("black",)}[ink]:
-        found = _find_ink(np.asarray(_on_ground(image, ground).convert("L")), ink)
-        if found.any():
-            break
-    return _plain_pixels(_resize_ink(found, shape[1:]))[None]
-
-
-def _upright(image):
-    """Load an image, turned as its EXIF entry says, with at most 8 bits a channel."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    return image
-
-
-def _on_ground(image, colour):
-    """Composite a transparent image over a colour."""
-    if not image.has_transparency_data:
-        return image
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, colour), image)

@@ -139,9 +139,11 @@ class TrainingRows(torch.utils.data.Dataset):
         self.augment = augment or (lambda x: x)
 
     def __len__(self):
+        """Count the rows."""
         return len(self.y)
 
     def __iter__(self):
+        """Yield the batches of an epoch."""
         steps = list(self.batches)
         images = self.images.stream(rows for rows, _ in steps)
         skeletons = self.skeletons.stream(rows for _, rows in steps)
@@ -166,10 +168,12 @@ class OneCycle(Callback):
         self.n_steps = n_steps
         self.warm_up = warm_up
 
-    def on_train_begin(self, net, **kwargs):  # noqa: D102
+    def on_train_begin(self, net, **kwargs):
+        """Start at the first step."""
         self.step_ = 0
 
     def on_batch_begin(self, net, training=False, **kwargs):
+        """Set the rate of the step that follows."""
         if not training:
             return
         t = (self.step_ + 1) / (self.n_steps + 1)
@@ -205,6 +209,19 @@ class MatchingLoss(nn.Module):
         image, skeleton = embeddings
         penalty = image.square().sum(1).mean() + skeleton.square().sum(1).mean()
         return self.loss(image, skeleton, y, y) + self.embedding_l2 * penalty
+
+
+class WithLoss(nn.Module):
+    """Encoders and the loss that compares them: together they are what early stopping restores."""
+
+    def __init__(self, encoders, loss):
+        super().__init__()
+        self.encoders = encoders
+        self.loss = loss
+
+    def forward(self, image, skeleton):
+        """Encode a batch of both kinds."""
+        return self.encoders(image, skeleton)
 
 
 def fit_net(
@@ -247,7 +264,8 @@ def fit_net(
         stop = EarlyStopping(patience=patience, load_best=True, sink=lambda _: None)
         own.append(("early_stopping", stop))
     if verbose:
-        own.append(("progress_bar", ProgressBar()))
+        n_batches = len(rows.batches) + (0 if valid is None else len(valid.batches))
+        own.append(("progress_bar", ProgressBar(batches_per_epoch=n_batches)))
     net = NeuralNet(
         module,
         criterion,

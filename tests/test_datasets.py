@@ -12,6 +12,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
+from skpair import datasets
 from skpair.datasets import load_digit_pairs, make_copepods
 
 EIGHT_CONNECTED = np.ones((3, 3))
@@ -165,14 +166,26 @@ def test_copepods_photographs_tell_the_case():
     assert cross_val_score(KNeighborsClassifier(5), profile, data.y, cv=3).mean() > 0.8
 
 
-def test_copepods_image_and_skeleton_are_different_specimens():
-    # Within a case, ink and darkness both grow with the specimen: of one specimen, they would go
-    # together.
-    data = make_copepods(402, n_cases=2, imbalance=0, ambiguity=1, random_state=0)
-    rows = data.y == 0
-    ink = data.skeletons[rows].mean(axis=(1, 2))
-    dark = -data.images[rows].std(axis=(1, 2))
-    assert abs(np.corrcoef(ink, dark)[0, 1]) < 0.2
+def test_copepods_image_and_skeleton_are_different_specimens(monkeypatch):
+    drawn = {}
+
+    def spy(name):
+        draw = getattr(datasets, name)
+
+        def record(traits, image_size, rng):
+            drawn[name] = traits
+            return draw(traits, image_size, rng)
+
+        monkeypatch.setattr(datasets, name, record)
+
+    spy("_photographs")
+    spy("_sketches")
+    y = make_copepods(400, n_cases=2, imbalance=0, image_size=16, random_state=0).y
+    for case in (0, 1):
+        photographed, sketched = (traits[y == case].T for traits in drawn.values())
+        for i in range(5):
+            assert photographed[i].std() > 0.1
+            assert abs(np.corrcoef(photographed[i], sketched[i])[0, 1]) < 0.25
 
 
 def test_copepods_accept_a_random_state_instance():
@@ -261,7 +274,7 @@ def test_digit_skeleton_comes_from_another_scan_of_the_class(digits):
         alike = likeness(digits.skeletons[rows], digits.images[rows])
         source = alike.argmax(axis=1)
         assert (source == np.arange(len(source))).mean() < 0.05  # hardly the own scan
-        assert alike.max(axis=1).mean() > np.diag(alike).mean() + 0.15
+        assert alike.max(axis=1).mean() > np.diag(alike).mean() + 0.08
         assert len(set(source)) > 0.2 * len(source)  # and not a favourite few
 
 

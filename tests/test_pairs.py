@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from skpair import pairs
+from skpair import pairs, pixels
 from skpair.pairs import pair_up, split_pairs, stack_pairs
 
 
@@ -726,7 +726,7 @@ def test_a_broken_file_is_named_before_anything_is_learnt(frame, kind, how):
 
 def test_headers_are_checked_without_decoding(frame, monkeypatch):
     estimator = NearestMean().fit(frame, CASES)
-    monkeypatch.setattr(pairs, "_decode_image", None)
+    monkeypatch.setattr(pixels, "decode_image", None)
     spoil(frame["image"][5], "text")
     with pytest.raises(OSError, match="Row 5"):
         pairs.image_half(estimator, frame["image"])
@@ -734,8 +734,8 @@ def test_headers_are_checked_without_decoding(frame, monkeypatch):
 
 def test_a_file_used_in_many_rows_is_checked_once(frame, monkeypatch):
     calls = []
-    original = pairs._decode_skeleton
-    monkeypatch.setattr(pairs, "_decode_skeleton", lambda *args: calls.append(1) or original(*args))
+    original = pixels.decode_skeleton
+    monkeypatch.setattr(pixels, "decode_skeleton", lambda *args: calls.append(1) or original(*args))
     frame["skeleton"] = frame["skeleton"][0]
     NearestMean().fit(frame, CASES)
     assert len(calls) == 1

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from skpair.datasets import load_digit_pairs
+from skpair.pairs import split_pairs
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """90 pairs of 16 x 16 pixels, of three cases of 50, 30 and 10 rows."""
+    X, y = load_digit_pairs(image_size=16, random_state=0, return_X_y=True)
+    rows = np.concatenate(
+        [np.flatnonzero(y == c)[:n] for c, n in ((0, 50), (1, 30), (4, 10))]
+    )
+    rows = np.random.default_rng(0).permutation(rows)
+    return X[rows], y[rows]
+
+
+@pytest.fixture(scope="session")
+def features():
+    """120 feature rows of 2 x 10 columns, of four unequal cases that are easy to tell apart."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2, 3], [60, 30, 20, 10])
+    centres = rng.normal(size=(4, 20)) * 2
+    X = (centres[y] + rng.normal(size=(len(y), 20))).astype(np.float32)
+    order = rng.permutation(len(y))
+    return X[order], y[order]
+
+
+@pytest.fixture(scope="session")
+def files(digits, tmp_path_factory):
+    """The digits as a data frame of PNG files, with their cases."""
+    import pandas as pd
+
+    X, y = digits
+    folder = tmp_path_factory.mktemp("files")
+    images, skeletons = split_pairs(X)
+    paths = {"image": [], "skeleton": []}
+    for i, (image, skeleton) in enumerate(zip(images, skeletons, strict=True)):
+        for kind, picture in (("image", image), ("skeleton", skeleton * np.uint8(255))):
+            path = folder / f"{kind}_{i}.png"
+            Image.fromarray(picture).save(path)
+            paths[kind].append(str(path))
+    return pd.DataFrame(paths), y

@@ -1,0 +1,19 @@
+"""All of scikit-learn's own checks, with no expected failure."""
+
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
+
+from skpair import PairEncoder, PairMatcher
+
+
+@parametrize_with_checks([PairMatcher(), PairEncoder(), PairEncoder(frozen=True)])
+def test_scikit_learn_check(estimator, check):
+    check(estimator)
+
+
+def test_scikit_learn_yields_its_checks():
+    n_checks = {
+        estimator: sum(1 for _ in estimator_checks_generator(estimator))
+        for estimator in (PairMatcher(), PairEncoder(), PairEncoder(frozen=True))
+    }
+    assert min(n_checks.values()) >= 46
+    assert max(n_checks.values()) >= 55
