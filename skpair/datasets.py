@@ -258,10 +258,11 @@ def _cases(n_cases):
 def _case_sizes(n_samples, n_cases, imbalance):
     """Return the number of rows of each case, in sum `n_samples`."""
     weights = np.arange(1, n_cases + 1) ** -float(imbalance)
-    quota = (n_samples - MIN_ROWS_PER_CASE * n_cases) * weights / weights.sum()
+    n_spare = n_samples - MIN_ROWS_PER_CASE * n_cases
+    quota = n_spare * weights / weights.sum()
     sizes = np.floor(quota).astype(int)
     largest_remainders = np.argsort(sizes - quota, kind="stable")
-    sizes[largest_remainders[: int(round(quota.sum())) - sizes.sum()]] += 1
+    sizes[largest_remainders[: n_spare - sizes.sum()]] += 1
     return sizes + MIN_ROWS_PER_CASE
 
 
@@ -529,10 +530,8 @@ def _develop(canvas, image_size, rng):
     clouds = Image.fromarray(rng.normal(0, 0.04, size=(5, 5)).astype(np.float32))
     across = np.linspace(-1, 1, image_size, dtype=np.float32)
     tilt_x, tilt_y = rng.normal(0, 0.08, size=2)
-    vignette = rng.uniform(0, 0.12)
-    light = (1 + tilt_x * across - vignette * across**2) + (tilt_y * across - vignette * across**2)[
-        :, None
-    ]
+    vignette = rng.uniform(0, 0.12) * across**2
+    light = (1 + tilt_y * across - vignette)[:, None] + tilt_x * across - vignette
     light = light + np.asarray(clouds.resize((image_size, image_size), Image.Resampling.BICUBIC))
     exposure, opacity = rng.uniform(150, 235), rng.uniform(0.8, 2.2)
     grain = rng.uniform(2, 7) * rng.standard_normal((image_size, image_size))

@@ -28,7 +28,7 @@ def _other_case(y_image, y_skeleton):
     Returns the rows, and a weight of 0 where the batch holds no other case.
     """
     different = ~_same_case(y_image, y_skeleton)
-    chance = torch.rand(different.shape, device=different.device) * different
+    chance = (1 - torch.rand(different.shape, device=different.device)) * different  # never 0
     weight, rows = chance.max(dim=1)
     return rows, (weight > 0).float()
 

@@ -45,6 +45,7 @@ class PairSampler:
         self.case_uses = np.zeros(self.n_cases, int)
 
     def __len__(self):
+        """Return the number of steps in an epoch."""
         return self.n_steps
 
     def __iter__(self):
@@ -75,24 +76,24 @@ class PairSampler:
         return np.concatenate(steps)
 
     def _draw(self, groups, uses, slots):
-        """Fill each slot with a row of its group, and count the uses.
+        """Fill each slot with a row of its group, the least used first, and count the uses.
 
-        Every row enters a list as often as its group may need it; ordered by group, then by how
-        often the row will have been used, then by chance, the head of each group's part is a
-        sequence of cycles without replacement.
+        Every row has a ticket for each time that it may be used. Sorted by the number of that
+        use, and then by chance, the tickets of a group are cycles without replacement.
         """
-        needed = np.bincount(slots, minlength=groups.max() + 1)
-        sizes = np.maximum(np.bincount(groups, minlength=len(needed)), 1)
-        repeats = -(-needed // sizes)[groups] + (needed[groups] > 0)
-        rows = np.repeat(np.arange(len(groups)), repeats)
-        starts = np.cumsum(repeats) - repeats
-        cycle = np.arange(len(rows)) - np.repeat(starts, repeats)
-        order = np.lexsort((self.rng.uniform(size=len(rows)), uses[rows] + cycle, groups[rows]))
-        rows = rows[order]
-        first = np.searchsorted(groups[rows], np.arange(len(needed)))
-        within = np.arange(len(slots)) - np.repeat(np.cumsum(needed) - needed, needed)
-        drawn = rows[np.repeat(first, needed) + within]
+        needed = np.bincount(slots, minlength=groups.max() + 1)  # slots of each group
+        cycles = 1 + -(-needed // np.bincount(groups))  # the one under way, and those to come
+        tickets = np.repeat(np.arange(len(groups)), cycles[groups])  # rows
+        use = uses[tickets] + _rank(tickets)
+        chance = self.rng.uniform(size=len(tickets))
+        tickets = tickets[np.lexsort((chance, use, groups[tickets]))]
+        drawn = tickets[_rank(groups[tickets]) < needed[groups[tickets]]]
         uses += np.bincount(drawn, minlength=len(uses))
         filled = np.empty(len(slots), int)
-        filled[np.argsort(slots, kind="stable")] = drawn
+        filled[np.argsort(slots, kind="stable")] = drawn  # both are sorted by group
         return filled
+
+
+def _rank(values):
+    """Count each value among its equals, in sorted values: [3, 3, 5] gives [0, 1, 0]."""
+    return np.arange(len(values)) - np.searchsorted(values, values)

@@ -2,6 +2,8 @@
 
 import copy
 import os
+import re
+import urllib.error
 
 import torch
 import torch.nn.functional as F
@@ -82,9 +84,10 @@ class Standardize(nn.Module):
         x = x.double()
         self.mean.copy_(x.mean(0))
         scale = x.std(0, correction=0)
-        # a constant column, up to rounding, carries nothing: leave its scale alone
-        constant = scale <= 1e-6 * (x.abs().amax(0) + 1e-30)
-        self.scale.copy_(torch.where(constant, 1.0, scale))
+        # a column that is constant up to float32 rounding carries nothing: let it be about zero
+        largest = x.abs().amax(0)
+        constant = scale <= 1e-6 * largest
+        self.scale.copy_(torch.where(constant, largest.clamp(min=1), scale))
         return self
 
     def forward(self, x):  # (b, features)
@@ -109,18 +112,22 @@ class Backbone(nn.Module):
 
     def __init__(self, name, weights=None):
         super().__init__()
-        builder = torchvision.models.get_model_builder(name)
         known = torchvision.models.get_model_weights(name)
-        published = None
-        if weights is not None and not os.path.isfile(weights):
-            published = _published_weights(name, known, weights)
-        # two old networks warn unless they are told how to start
-        extra = {"init_weights": published is None} if name in ("googlenet", "inception_v3") else {}
-        self.network = builder(weights=published, **extra)
-        self.network.aux_logits = False
-        head = _remove_head(self.network, name)
-        if weights is not None and published is None:
-            _load_state_dict(self.network, weights, name, head)
+        published, path = _find_weights(name, known, weights)
+        extra = {}
+        if name in ("googlenet", "inception_v3"):
+            # they warn unless told how to start; what was learnt elsewhere has another input range
+            extra = {"init_weights": weights is None, "transform_input": weights is not None}
+        try:
+            self.network = torchvision.models.get_model(name, weights=published, **extra)
+        except urllib.error.URLError as error:
+            raise OSError(
+                f"The weights {published.url} could not be downloaded ({error}). Put the file into "
+                f"{os.path.join(torch.hub.get_dir(), 'checkpoints')}, or give its path."
+            ) from error
+        head = _remove_heads(self.network, name)
+        if path is not None:
+            _load_state_dict(self.network, path, name, head)
         preset = (published or known.DEFAULT).transforms()
         self.register_buffer("mean", torch.tensor(preset.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(preset.std)[:, None, None])
@@ -130,19 +137,30 @@ class Backbone(nn.Module):
         return self.network((x.expand(-1, 3, -1, -1) - self.mean) / self.std)
 
 
-def _published_weights(name, known, weights):
-    try:
-        return known[str(weights).rpartition(".")[2]]
-    except KeyError:
-        names = ["DEFAULT", *(w.name for w in known)]
+def _find_weights(name, known, weights):
+    """Tell published weights, by name, from a file: gives one of them and None."""
+    if weights is None:
+        return None, None
+    given = str(weights)
+    if os.path.isfile(given):
+        return None, given
+    if isinstance(weights, os.PathLike) or re.search(r"[/\\]|\.pth?$", given):
+        raise FileNotFoundError(f"The file weights={given!r} does not exist.")
+    family, _, version = given.rpartition(".")
+    if family not in ("", known.__name__) or version not in known.__members__:
+        names = ", ".join(["DEFAULT", *(weights.name for weights in known)])
         raise ValueError(
             f"weights={weights!r} is neither a file nor a name of published weights for {name!r}; "
-            f"known names: {', '.join(names)}."
-        ) from None
+            f"known names: {names}."
+        )
+    return known[version], None
 
 
-def _remove_head(network, name):
-    """Put an identity in the place of the last layer; return the prefix of the head's keys."""
+def _remove_heads(network, name):
+    """Put an identity in the place of the last layer; give the name of that layer."""
+    for auxiliary in {"aux1", "aux2", "AuxLogits"} & dict(network.named_children()).keys():
+        setattr(network, auxiliary, None)  # heads half way up, that only help to train
+        network.aux_logits = False
     for head in ("fc", "classifier", "heads", "head"):
         module = getattr(network, head, None)
         if isinstance(module, nn.Linear):
@@ -151,22 +169,25 @@ def _remove_head(network, name):
         if isinstance(module, nn.Sequential):
             last = [k for k, m in module.named_children() if isinstance(m, nn.Linear | nn.Conv2d)]
             setattr(module, last[-1], nn.Identity())
-            return head
+            return f"{head}.{last[-1]}"
     raise ValueError(f"The head of {name!r} was not found: pass the network as an nn.Module.")
 
 
 def _load_state_dict(network, path, name, head):
+    """Load all but the heads, whose number of classes may be any."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        for key in list(state):  # the published files of DenseNets have old names
+            new = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)
+            state[new] = state.pop(key)
         missing, unexpected = network.load_state_dict(state, strict=False)
     except Exception as error:
-        raise ValueError(
-            f"weights={str(path)!r} holds no state dict of {name!r}: {error}"
-        ) from error
-    unexpected = [k for k in unexpected if not k.lower().startswith((head, "aux"))]
+        raise ValueError(f"weights={path!r} holds no state dict of {name!r}: {error}") from error
+    heads = (f"{head}.", "aux1.", "aux2.", "AuxLogits.")
+    unexpected = [key for key in unexpected if not key.startswith(heads)]
     if missing or unexpected:
         raise ValueError(
-            f"weights={str(path)!r} is a state dict of another network than {name!r}: "
+            f"weights={path!r} is a state dict of another network than {name!r}: "
             f"missing {missing[:3]}, unexpected {unexpected[:3]}."
         )
 
@@ -216,7 +237,7 @@ def make_tower(encoder, weights, half):
         Number of columns that it gives.
     """
     if isinstance(encoder, nn.Module):
-        tower = copy.deepcopy(encoder)
+        tower = copy.deepcopy(encoder).cpu()
     elif encoder == "identity":
         tower = nn.Flatten()
     elif encoder == "cnn" and half.layout == "features":
@@ -236,20 +257,22 @@ def make_tower(encoder, weights, half):
 
 def _width(tower, encoder, shape):
     """Find by trial how many columns a tower gives."""
+    name = type(encoder).__name__ if isinstance(encoder, nn.Module) else repr(encoder)
+    given = f"(b, {', '.join(map(str, shape))})"
     tower.eval()
     with torch.no_grad():
         try:
             output = tower(torch.zeros(2, *shape))
         except Exception as error:
+            advice = " PairEncoder(image_size=...) resizes pictures." if len(shape) > 1 else ""
             raise ValueError(
-                f"The encoder {encoder!r} cannot take a batch of shape (2, {shape}): {error}. "
-                "Give it pictures of a size that it knows, by PairEncoder(image_size=...)."
+                f"The encoder {name} cannot take a batch of shape {given}: {error}.{advice}"
             ) from error
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != 2:
-        given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ValueError(
-            f"An encoder must turn a batch of shape (b, {shape}) into a tensor of shape "
-            f"(b, width); {encoder!r} gave {given} for b = 2."
+            f"An encoder must turn a batch of shape {given} into a tensor of shape (b, width); "
+            f"{name} gave {got} for b = 2."
         )
     return output.shape[1]
 
@@ -278,13 +301,16 @@ class Augment(nn.Module):
         Largest relative change of size.
     shift : float
         Largest shift, as a fraction of the side.
+    flip : float
+        Probability of a mirror image.
     """
 
-    def __init__(self, degrees=30.0, scale=0.15, shift=0.08):
+    def __init__(self, degrees=30.0, scale=0.15, shift=0.08, flip=0.5):
         super().__init__()
         self.degrees = degrees
         self.scale = scale
         self.shift = shift
+        self.flip = flip
 
     def forward(self, x):  # (b, C, H, W) float
         """Augment a batch."""
@@ -292,13 +318,14 @@ class Augment(nn.Module):
         uniform = torch.rand(4, n, device=x.device) * 2 - 1
         angle = uniform[0] * self.degrees * torch.pi / 180
         zoom = 1 + uniform[1] * self.scale
-        flip = torch.where(torch.rand(n, device=x.device) < 0.5, -1.0, 1.0)
+        flip = torch.where(torch.rand(n, device=x.device) < self.flip, -1.0, 1.0)
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
         shift_x, shift_y = uniform[2:] * self.shift * 2  # the grid runs from -1 to 1
+        aspect = x.shape[2] / x.shape[3]  # both ways, so a rotation must mind the sides
         theta = torch.stack(
             [
-                torch.stack([cos * flip, -sin, shift_x], 1),
-                torch.stack([sin * flip, cos, shift_y], 1),
+                torch.stack([cos * flip, -sin * aspect, shift_x], 1),
+                torch.stack([sin * flip / aspect, cos, shift_y], 1),
             ],
             dim=1,
         )  # (b, 2, 3)

@@ -89,9 +89,10 @@ def check_parameters(estimator):
 
 def to_tensor(batch, device):
     """Move a batch as read to a device; 8-bit pixels become floats in 0..1."""
-    if not batch.flags.writeable:
-        batch = batch.copy()
-    tensor = torch.from_numpy(batch).to(device)
+    # by way of a flat array, strides are always the same, also along axes of length one: which
+    # algorithm torch takes, and so the last bits, depend on them
+    flat = np.require(batch, requirements=["C", "W"]).reshape(-1)
+    tensor = torch.from_numpy(flat).view(batch.shape).to(device)
     return tensor.float().div_(255) if tensor.dtype == torch.uint8 else tensor
 
 

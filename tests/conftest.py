@@ -1,18 +1,19 @@
+import os
+
 import numpy as np
 import pytest
-from PIL import Image
 
-from skpair.datasets import load_digit_pairs
-from skpair.pairs import split_pairs
+# scipy reads it when it is first imported: with it, scikit-learn skips none of its checks
+os.environ["SCIPY_ARRAY_API"] = "1"
 
 
 @pytest.fixture(scope="session")
 def digits():
     """90 pairs of 16 x 16 pixels, of three cases of 50, 30 and 10 rows."""
+    from skpair.datasets import load_digit_pairs
+
     X, y = load_digit_pairs(image_size=16, random_state=0, return_X_y=True)
-    rows = np.concatenate(
-        [np.flatnonzero(y == c)[:n] for c, n in ((0, 50), (1, 30), (4, 10))]
-    )
+    rows = np.concatenate([np.flatnonzero(y == c)[:n] for c, n in ((0, 50), (1, 30), (4, 10))])
     rows = np.random.default_rng(0).permutation(rows)
     return X[rows], y[rows]
 
@@ -32,14 +33,22 @@ def features():
 def files(digits, tmp_path_factory):
     """The digits as a data frame of PNG files, with their cases."""
     import pandas as pd
+    from PIL import Image
+
+    from skpair import split_pairs
 
     X, y = digits
     folder = tmp_path_factory.mktemp("files")
-    images, skeletons = split_pairs(X)
-    paths = {"image": [], "skeleton": []}
-    for i, (image, skeleton) in enumerate(zip(images, skeletons, strict=True)):
-        for kind, picture in (("image", image), ("skeleton", skeleton * np.uint8(255))):
-            path = folder / f"{kind}_{i}.png"
-            Image.fromarray(picture).save(path)
-            paths[kind].append(str(path))
+    halves = zip(("image", "skeleton"), split_pairs(X), (1, 255), strict=True)
+    paths = {}
+    for kind, pictures, ink in halves:
+        paths[kind] = [str(folder / f"{kind}_{i}.png") for i in range(len(X))]
+        for path, picture in zip(paths[kind], pictures, strict=True):
+            Image.fromarray(picture * np.uint8(ink)).save(path)
     return pd.DataFrame(paths), y
+
+
+@pytest.fixture
+def layouts(digits, features, files):
+    """X and y of each layout, by its name."""
+    return {"pixels": digits, "features": features, "files": files}
