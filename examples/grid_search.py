@@ -19,13 +19,13 @@ from skpair import PairEncoder, PairMatcher
 from skpair.datasets import load_digit_pairs
 
 GRID = [
-    {  # all rows of a batch are compared with each other
-        "pairmatcher__loss": ["n_pair", "sup_con"],
+    {  # every image is compared with the skeletons of all other cases at once
+        "pairmatcher__loss": ["n_pair"],
         "pairmatcher__temperature": [0.05, 0.1, 0.3],
         "pairmatcher__embedding_dim": [16, 64],
     },
-    {  # the traditional way: pair by pair
-        "pairmatcher__loss": ["binary_cross_entropy", "contrastive", "triplet"],
+    {  # the traditional way: one image, one skeleton, same or not
+        "pairmatcher__loss": ["binary_cross_entropy", "contrastive"],
         "pairmatcher__embedding_dim": [16, 64],
     },
 ]
@@ -33,12 +33,9 @@ GRID = [
 
 def pair_precision(pipeline, X, y):
     """Average precision of "same case?" over all pairs of an image and a skeleton of X."""
-    *encoder, matcher = (step for _, step in pipeline.steps)
-    for step in encoder:
-        X = step.transform(X)
-    return average_precision_score(
-        (y[:, None] == y[None, :]).ravel(), matcher.pair_proba_matrix(X).ravel()
-    )
+    encodings, matcher = pipeline[:-1].transform(X), pipeline[-1]
+    same = y[:, None] == y[None, :]
+    return average_precision_score(same.ravel(), matcher.pair_proba_matrix(encodings).ravel())
 
 
 def main():

@@ -51,9 +51,14 @@ def main():
         f"photographs' cases, {1 / len(of_case):.3f} by chance"
     )
     print(f"Pairs with a probability of at least {matcher.threshold_:.3f} are called the same:")
-    other = np.random.default_rng(0).permutation(len(y))
-    report_pairs("rows as they are", y == y, matcher.predict_pairs(images, skeletons))
-    report_pairs("skeletons shuffled", y == y[other], matcher.predict_pairs(images, skeletons[other]))
+    as_they_are = np.arange(len(y))
+    shuffled = np.random.default_rng(0).permutation(len(y))
+    for name, rows in (("as they are", as_they_are), ("shuffled", shuffled)):
+        called_same = matcher.predict_pairs(images, skeletons[rows])
+        for kind, truth in (("the same case", y == y[rows]), ("two cases", y != y[rows])):
+            if truth.any():
+                share = f"{called_same[truth].sum():3d} of {truth.sum():3d}"
+                print(f"  skeletons {name}: {share} pairs of {kind}")
 
     print("\n3. Find the known skeletons that fit a photograph best\n")
     if importlib.util.find_spec("matplotlib") is None:
@@ -61,18 +66,10 @@ def main():
         return
     shown = [np.flatnonzero(c)[0] for c in of_case]  # one photograph of each case
     scores, found = matcher.kneighbors(images[shown])
-    right = data.y[train][found] == y[shown][:, None]
+    right = data.y[train[found]] == y[shown][:, None]
     names = data.case_names[y[shown]]
-    draw("quickstart.png", images[shown], names, data.skeletons[train][found], scores, right)
+    draw("quickstart.png", images[shown], names, data.skeletons[train[found]], scores, right)
     print("Written to quickstart.png; frames are green where the case is right, else red.")
-
-
-def report_pairs(name, same, called_same):
-    """Print how many of the same and of the different pairs were called the same."""
-    for kind, truth in (("same", same), ("different", ~same)):
-        if truth.any():
-            share = f"{called_same[truth].sum():3d} of {truth.sum():3d}"
-            print(f"  {name}: {share} {kind} pairs")
 
 
 def draw(path, images, names, skeletons, scores, right):
