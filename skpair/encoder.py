@@ -32,11 +32,13 @@ def check_cases(y):
     missing = np.flatnonzero(pd.isna(y))
     if len(missing):
         raise ValueError(f"y holds missing labels (NaN or None), first in row {missing[0]}.")
-    check_classification_targets(y)
     try:
         classes, codes = np.unique(y, return_inverse=True)
     except TypeError as error:
-        raise ValueError(f"The labels in y are not of one kind: {error}") from None
+        raise ValueError(f"The labels in y are not of one kind: {error}.") from None
+    check_classification_targets(y)
+    if len(y) == 0:
+        raise ValueError("Found 0 sample(s) in y; at least one row of each of 2 cases is needed.")
     if len(classes) < 2:
         raise ValueError(
             f"y holds one class only ({classes[0]!r}); at least 2 classes (cases) are needed to "
@@ -73,7 +75,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "balanced": every step holds every case equally often. "natural": rows as they come.
     max_epochs : int, default=30
         Passes over the rows.
-    batch_size : int, default=128
+    batch_size : int, default=64
         Rows in a step of the training, and in a batch of `transform`.
     lr : float, default=0.003
         Highest learning rate: it rises at first and falls to zero along a cosine.
@@ -132,7 +134,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         ink="auto",
         sampler="balanced",
         max_epochs=30,
-        batch_size=128,
+        batch_size=64,
         lr=0.003,
         weight_decay=0.05,
         augment="auto",

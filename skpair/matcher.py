@@ -15,7 +15,7 @@ from sklearn.base import (
     clone,
 )
 from sklearn.model_selection import train_test_split
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import nn
 
 from . import gallery, pairs, towers, training
@@ -54,7 +54,7 @@ class PairMatcher(
         Columns of the embeddings.
     hidden_dims : tuple of int, default=()
         Units of hidden layers before each fully connected layer.
-    dropout : float, default=0.2
+    dropout : float, default=0.0
         Probability with which an encoding's column is dropped in training.
     loss : str or nn.Module, default="n_pair"
         "n_pair", "info_nce", "sup_con" and "sigmoid" compare all rows of a batch;
@@ -71,7 +71,7 @@ class PairMatcher(
         Weight of the mean squared length of the embeddings; of no effect under the cosine.
     sampler : {"balanced", "natural"}, default="balanced"
         "balanced": every step holds every case equally often. "natural": rows as they come.
-    max_epochs : int, default=100
+    max_epochs : int, default=50
         Passes over the encodings.
     batch_size : int, default=128
         Rows in a step.
@@ -150,14 +150,14 @@ class PairMatcher(
         training="two_stage",
         embedding_dim=64,
         hidden_dims=(),
-        dropout=0.2,
+        dropout=0.0,
         loss="n_pair",
         similarity="cosine",
         temperature=0.1,
         margin=1.0,
         embedding_l2=0.002,
         sampler="balanced",
-        max_epochs=100,
+        max_epochs=50,
         batch_size=128,
         lr=0.003,
         weight_decay=0.01,
@@ -227,6 +227,8 @@ class PairMatcher(
         self._check_parameters(encoder)
         if encoder is None:
             images, skeletons, self.layout_, y = pairs.fit_pairs(self, X, y)
+        elif y is not None:
+            check_consistent_length(X, y)
         self.classes_, codes = check_cases(y)
         seed = training.draw_seed(self.random_state)
         train, held_out = self._hold_out(codes, seed)
@@ -483,6 +485,8 @@ class PairMatcher(
         if not isinstance(self.loss, nn.Module):
             check_choice("loss", self.loss, tuple(LOSSES))
         check_number("embedding_dim", self.embedding_dim, Integral, 1)
+        if not isinstance(self.hidden_dims, tuple | list):
+            raise TypeError(f"hidden_dims must be a tuple of integers, got {self.hidden_dims!r}.")
         for width in self.hidden_dims:
             check_number("hidden_dims", width, Integral, 1)
         check_number("dropout", self.dropout, Real, 0, high=1)

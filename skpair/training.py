@@ -63,7 +63,8 @@ def resolve_device(device):
 def check_number(name, value, kind, low, *, low_allowed=True, high=None):
     """Check a numeric parameter, for its type and its range."""
     if isinstance(value, bool) or not isinstance(value, kind):
-        raise TypeError(f"{name} must be a number ({kind.__name__}), got {value!r}.")
+        expected = "an integer" if kind is Integral else "a number"
+        raise TypeError(f"{name} must be {expected}, got {value!r}.")
     too_low = value < low or (value == low and not low_allowed)
     if not math.isfinite(value) or too_low or (high is not None and value >= high):
         bounds = f"{'>=' if low_allowed else '>'} {low}" + (f" and < {high}" if high else "")

@@ -224,14 +224,15 @@ def test_auxiliary_heads_are_dropped_and_the_input_is_scaled_as_published(tmp_pa
         {k: v for k, v in state.items() if auxiliary or not k.startswith("aux")}, tmp_path / "w.pt"
     )
     x = batch(2, 3, 64, 64)
-    outputs = []
+    expected = network("googlenet", weights="DEFAULT").eval()
+    expected.fc = nn.Identity()
+    mean, std = (values[:, None, None] for values in IMAGENET)
     for weights in ("DEFAULT", tmp_path / "w.pt"):
         tower, _ = make_tower("googlenet", weights, pictures(2, 3, 64, 64))
         assert_holds(tower, published)
         with torch.no_grad():
-            outputs.append(tower(x))
+            torch.testing.assert_close(tower(x), expected((x - mean) / std))
         assert isinstance(tower.train()(x), torch.Tensor)
-    torch.testing.assert_close(*outputs)
 
 
 def test_files_that_hold_something_else_say_so(tmp_path):
@@ -241,6 +242,8 @@ def test_files_that_hold_something_else_say_so(tmp_path):
         "whole.pth": network(),
         "tensor.pth": torch.ones(3),
         "deeper.pth": network("resnet34").state_dict(),
+        "part.pth": {k: v for k, v in network().state_dict().items() if "layer4" not in k},
+        "nothing.pth": {},
     }
     for name, what in files.items():
         torch.save(what, tmp_path / name)
@@ -253,6 +256,21 @@ def test_files_that_hold_something_else_say_so(tmp_path):
     torch.save(state | {"conv1.weight": torch.ones(64, 1, 7, 7)}, tmp_path / "grey.pth")
     with pytest.raises(ValueError, match="(?s)holds no state dict of 'resnet18'.*conv1.weight"):
         Backbone("resnet18", tmp_path / "grey.pth")
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_no_code_of_a_file_of_weights_is_run(tmp_path):
+    torch.save(network().state_dict() | {"trap": Trap(tmp_path / "sprung")}, tmp_path / "trap.pth")
+    with pytest.raises(ValueError, match="holds no state dict"):
+        Backbone("resnet18", tmp_path / "trap.pth")
+    assert not (tmp_path / "sprung").exists()
 
 
 @pytest.mark.parametrize("weights", ["default", "IMAGENET1K_V3", "Other_Weights.DEFAULT", "", 3])

@@ -1,0 +1,250 @@
+"""What goes wrong is said clearly: what was given, what is expected, what to do."""
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils.validation import check_is_fitted
+
+from skpair import PairEncoder, PairMatcher, pair_up, split_pairs, stack_pairs
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"loss": "npair"}, "loss='npair' is unknown; known are 'n_pair'"),
+        ({"loss": None}, "loss=None is unknown"),
+        ({"sampler": "uniform"}, "sampler='uniform' is unknown; known are 'balanced', 'natural'"),
+        ({"training": "end_to_end"}, "known are 'two_stage', 'joint', 'fine_tune'"),
+        ({"similarity": "euclidean"}, "known are 'cosine', 'dot'"),
+        ({"gallery": "all"}, "known are 'both', 'skeletons', 'images'"),
+        ({"aggregate": "median"}, "known are 'mean', 'max'"),
+        ({"temperature": 0.0}, "temperature must be > 0, got 0.0"),
+        ({"temperature": -1.0}, "temperature must be > 0"),
+        ({"temperature": float("inf")}, "temperature must be > 0"),
+        ({"embedding_dim": 0}, "embedding_dim must be >= 1, got 0"),
+        ({"embedding_dim": 2.5}, "embedding_dim must be an integer, got 2.5"),
+        ({"hidden_dims": (8, 0)}, "hidden_dims must be >= 1"),
+        ({"hidden_dims": 8}, "hidden_dims must be a tuple of integers, got 8"),
+        ({"dropout": 1.0}, "dropout must be >= 0 and < 1"),
+        ({"margin": -0.1}, "margin must be >= 0"),
+        ({"embedding_l2": -1.0}, "embedding_l2 must be >= 0"),
+        ({"max_epochs": 0}, "max_epochs must be >= 1"),
+        ({"batch_size": 1}, "batch_size must be >= 2"),
+        ({"lr": 0}, "lr must be > 0"),
+        ({"validation_fraction": 1.0}, "validation_fraction must be > 0 and < 1"),
+        ({"n_iter_no_change": 0}, "n_iter_no_change must be >= 1"),
+        ({"device": "abacus"}, "device='abacus'"),
+        ({"random_state": "a"}, "cannot be used to seed"),
+        ({"encoder": "resnet18"}, "encoder must be a PairEncoder or None, got 'resnet18'"),
+        ({"encoder": LogisticRegression()}, "encoder must be a PairEncoder or None"),
+        ({"encoder": PairEncoder}, "encoder must be a PairEncoder or None"),
+        ({"training": "joint"}, "give a PairEncoder"),
+        ({"training": "joint", "encoder": PairEncoder(frozen=True)}, "have frozen=True"),
+        ({"gallery": "images", "loss": "binary_cross_entropy"}, "compares images with skeletons"),
+    ],
+)
+def test_odd_parameters(features, parameters, message):
+    X, y = features
+    with pytest.raises((ValueError, TypeError), match=message):
+        PairMatcher(**parameters).fit(X, y)
+
+
+def test_lengths_that_differ(digits, features):
+    X, y = digits
+    images, skeletons = split_pairs(X)
+    for estimator in (PairMatcher(), PairEncoder()):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            estimator.fit(X, y[:-1])
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            estimator.fit(*features[:1], features[1][:-1])
+        with pytest.raises(ValueError, match="90 images and 89 skeletons.*pair_up"):
+            estimator.fit(images, skeletons[:-1], y)
+
+
+@pytest.mark.parametrize("layout", ["pixels", "features", "files"])
+def test_one_case_only(layouts, layout):
+    X, y = layouts[layout]
+    for estimator in (PairMatcher(), PairEncoder()):
+        with pytest.raises(ValueError, match="one class only.*at least 2 classes"):
+            estimator.fit(X, np.zeros(len(y), int))
+
+
+@pytest.mark.parametrize("layout", ["pixels", "features", "files"])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (lambda y: y + 0.5, "Unknown label type: continuous"),
+        (lambda y: np.where(y == 0, np.nan, y), "NaN"),
+        (lambda y: np.where(y == 0, None, "a").astype(object), "missing|None"),
+        (lambda y: np.array([*y[:-1].tolist(), "a"], dtype=object), "not of one kind"),
+        (lambda y: np.stack([y, y], axis=1), "1d array"),
+        (lambda y: None, "y to be passed|y is required"),
+    ],
+)
+def test_odd_labels(layouts, layout, labels, message):
+    X, y = layouts[layout]
+    for estimator in (PairMatcher(max_epochs=1), PairEncoder(max_epochs=1)):
+        with pytest.raises((ValueError, TypeError), match=message):
+            estimator.fit(X, labels(y))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixels_that_are_no_numbers(digits, value):
+    X, y = digits
+    X = X / 255.0
+    X[3, 0, 2, 2] = value
+    for estimator in (PairMatcher(), PairEncoder()):
+        with pytest.raises(ValueError, match="NaN|infinity"):
+            estimator.fit(X, y)
+
+
+def test_pixels_out_of_range(digits):
+    X, y = digits
+    with pytest.raises(ValueError, match=r"must lie in 0..1, but these lie in 0.0..255.0"):
+        PairMatcher().fit(X.astype(float), y)
+    with pytest.raises(ValueError, match="must lie in 0..255"):
+        PairMatcher().fit(X.astype(int) - 1, y)
+
+
+def test_an_empty_skeleton_is_named(digits):
+    X, y = digits
+    X = X.copy()
+    X[[2, 5], -1] = 0
+    with pytest.warns(UserWarning, match=r"blank in 2 row\(s\): 2, 5"):
+        PairMatcher(PairEncoder(max_epochs=1), max_epochs=1).fit(X, y)
+
+
+def test_wrong_channels_and_sizes(digits):
+    X, y = digits
+    with pytest.raises(ValueError, match="2 or 4"):
+        PairMatcher().fit(np.repeat(X, 3, axis=1), y)
+    matcher = PairMatcher(PairEncoder(max_epochs=1), max_epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match=r"\(1, 12, 16\).*was fitted on \(1, 16, 16\).*image_size"):
+        matcher.predict(X[:, :, 2:-2])
+    with pytest.raises(ValueError, match=r"\(3, 16, 16\).*was fitted on \(1, 16, 16\)"):
+        matcher.predict(np.repeat(X[:, :1], 3, axis=1))
+
+
+def test_strings_for_pixels(digits):
+    X, y = digits
+    with pytest.raises(ValueError, match="must be numbers"):
+        PairMatcher().fit(X.astype(str), y)
+
+
+def test_no_rows(digits, features):
+    for X, y in (digits, features):
+        with pytest.raises(ValueError, match="0 sample"):
+            PairMatcher().fit(X[:0], y[:0])
+        with pytest.raises(ValueError, match="0 images"):
+            stack_pairs(X[:0, :1], X[:0, -1:])
+
+
+def test_a_case_without_a_drawing():
+    with pytest.raises(ValueError, match=r"images but no skeleton: \['b'\]"):
+        pair_up(["1.png", "2.png"], ["a", "b"], ["A.png"], ["a"])
+
+
+def test_another_layout_than_in_fit(digits, features, files):
+    matcher = PairMatcher(max_epochs=1).fit(*features)
+    with pytest.raises(ValueError, match="pixels"):
+        matcher.predict(digits[0])
+    with pytest.raises(ValueError, match="files"):
+        matcher.predict(files[0])
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "predict",
+        "predict_proba",
+        "decision_function",
+        "transform",
+        "embed_skeletons",
+        "pair_score",
+        "pair_proba",
+        "pair_proba_matrix",
+        "predict_pairs",
+        "similarity_matrix",
+        "kneighbors",
+    ],
+)
+def test_not_fitted(features, method):
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(PairMatcher(), method)(features[0])
+
+
+def test_sample_weight_is_refused(features):
+    X, y = features
+    weight = np.ones(len(y))
+    with pytest.raises(TypeError, match="sample_weight"):
+        PairMatcher().fit(X, y, sample_weight=weight)
+    with pytest.raises(TypeError, match="sample_weight is not supported"):
+        PairMatcher().fit(X[:, :10], X[:, 10:], y, weight)
+
+
+@pytest.mark.parametrize("kind", ["image", "skeleton"])
+def test_bad_files_are_named_before_the_training(files, tmp_path, kind):
+    X, y = files
+    good = Path(X[kind][7]).read_bytes()
+    truncated, text = tmp_path / "truncated.png", tmp_path / "text.png"
+    truncated.write_bytes(good[: len(good) // 2])
+    text.write_text("no image")
+    for bad in (tmp_path / "missing.png", truncated, text):
+        broken = X.copy()
+        broken.loc[7, kind] = str(bad)
+        for estimator in (PairMatcher(), PairEncoder(frozen=True)):
+            with pytest.raises(OSError, match=rf"Row 7: the {kind} file '.*{bad.name}'"):
+                estimator.fit(broken, y)
+        fitted = PairEncoder(frozen=True).fit(X)
+        with pytest.raises(OSError, match=rf"Row 7: the {kind} file '.*{bad.name}'"):
+            fitted.transform(broken)
+
+
+def interrupt_soon():
+    """Press Ctrl-C once the main thread is inside a training."""
+    from skpair import training
+
+    def press():
+        deadline = time.monotonic() + 60
+        while training._RNG_LOCK.acquire(blocking=False):  # nobody trains yet
+            training._RNG_LOCK.release()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.1)
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_ctrl_c_leaves_fit_and_leaves_the_estimator_unfitted(features, refit):
+    X, y = features
+    for estimator in (PairMatcher(), PairEncoder()):
+        if refit:
+            estimator.set_params(max_epochs=1).fit(X, y)
+        estimator.set_params(max_epochs=10**6)
+        thread = interrupt_soon()
+        with pytest.raises(KeyboardInterrupt):
+            estimator.fit(X, y)
+        thread.join()
+        with pytest.raises(NotFittedError):
+            check_is_fitted(estimator)
+
+
+def test_ctrl_c_ends_a_grid_search(features):
+    X, y = features
+    search = GridSearchCV(PairMatcher(max_epochs=10**6), {"lr": [0.001, 0.01]}, cv=2)
+    thread = interrupt_soon()
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, y)
+    thread.join()
+    assert not hasattr(search, "best_params_")

@@ -1,0 +1,185 @@
+"""The estimators inside scikit-learn's, imbalanced-learn's and joblib's machinery."""
+
+import pickle
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pytest
+from imblearn.over_sampling import SMOTE, RandomOverSampler
+from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
+from scipy.stats import loguniform
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    RandomizedSearchCV,
+    StratifiedKFold,
+    cross_val_predict,
+    cross_validate,
+)
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skpair import PairEncoder, PairMatcher
+
+CV = StratifiedKFold(2, shuffle=True, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def matcher():
+    return PairMatcher(max_epochs=10, random_state=0)
+
+
+def test_pipeline_of_encoder_and_matcher(layouts):
+    for X, y in layouts.values():
+        pipeline = make_pipeline(
+            PairEncoder(max_epochs=1, random_state=0), PairMatcher(max_epochs=2, random_state=0)
+        ).fit(X, y)
+        assert pipeline.predict(X).shape == y.shape
+        assert pipeline.predict_proba(X).shape == (len(y), len(np.unique(y)))
+        assert pipeline.transform(X).shape == (len(y), 64)
+
+
+def test_pipeline_with_a_scaler(features, matcher):
+    X, y = features
+    pipeline = Pipeline([("scale", StandardScaler()), ("match", matcher)]).fit(X, y)
+    np.testing.assert_allclose(
+        pipeline.transform(X), clone(matcher).fit(X, y).transform(X), rtol=1e-2, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_grid_search_over_the_loss(features, matcher, n_jobs):
+    X, y = features
+    grid = {"loss": ["n_pair", "binary_cross_entropy", "triplet"], "temperature": [0.1, 0.5]}
+    search = GridSearchCV(matcher, grid, cv=CV, scoring="balanced_accuracy", n_jobs=n_jobs)
+    search.fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_score_ > 0.9
+    assert search.predict(X).shape == y.shape
+
+
+@pytest.mark.parametrize("layout", ["pixels", "files"])
+def test_grid_search_over_the_encoder(layouts, layout):
+    X, y = layouts[layout]
+    matcher = PairMatcher(PairEncoder(max_epochs=1), max_epochs=2, random_state=0)
+    grid = {"encoder__lr": [0.001, 0.01], "training": ["two_stage", "joint"]}
+    search = GridSearchCV(matcher, grid, cv=CV, n_jobs=2).fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_grid_search_over_a_pipeline_of_files(files):
+    X, y = files
+    pipeline = make_pipeline(PairEncoder(frozen=True), PairMatcher(max_epochs=2))
+    search = GridSearchCV(pipeline, {"pairmatcher__embedding_dim": [4, 8]}, cv=CV).fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.transform(X).shape[1] == search.best_params_["pairmatcher__embedding_dim"]
+
+
+def test_randomized_search(features, matcher):
+    X, y = features
+    space = {"lr": loguniform(1e-3, 1e-2), "embedding_dim": [8, 16]}
+    search = RandomizedSearchCV(matcher, space, n_iter=3, cv=CV, random_state=0).fit(X, y)
+    assert search.best_score_ > 0.9
+
+
+def test_cross_validate_with_several_metrics(features, matcher):
+    X, y = features
+    scoring = ["accuracy", "balanced_accuracy", "f1_macro", "roc_auc_ovr", "neg_log_loss"]
+    scores = cross_validate(matcher, X, y, cv=CV, scoring=scoring, return_estimator=True)
+    for name in scoring:
+        assert np.isfinite(scores[f"test_{name}"]).all()
+    assert scores["test_roc_auc_ovr"].min() > 0.9
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
+def test_cross_val_predict(features, matcher, method):
+    X, y = features
+    labels = np.array(["a", "b", "c", "d"])[y]
+    predicted = cross_val_predict(matcher, X, labels, cv=CV, method=method)
+    named = predicted if method == "predict" else np.unique(labels)[predicted.argmax(axis=1)]
+    assert balanced_accuracy_score(labels, named) > 0.9
+
+
+def test_clone_keeps_parameters_and_forgets_the_rest(features, matcher):
+    X, y = features
+    fitted = clone(matcher).fit(X, y)
+    again = clone(fitted)
+    assert again.get_params() == fitted.get_params()
+    assert not hasattr(again, "classes_")
+
+
+def test_set_output_gives_data_frames(features, matcher):
+    X, y = features
+    embedded = clone(matcher).set_output(transform="pandas").fit(X, y).transform(X)
+    assert embedded.columns[0] == "pairmatcher0" and embedded.shape == (len(X), 64)
+    encoder = PairEncoder(frozen=True).set_output(transform="pandas")
+    assert encoder.fit_transform(X).columns[-1] == "pairencoder127"
+
+
+def test_calibrated_classifier(features, matcher):
+    X, y = features
+    calibrated = CalibratedClassifierCV(matcher, cv=CV).fit(X, y)
+    np.testing.assert_allclose(calibrated.predict_proba(X).sum(axis=1), 1)
+    assert calibrated.score(X, y) > 0.9
+
+
+def test_voting_classifier(features, matcher):
+    X, y = features
+    voting = VotingClassifier(
+        [("match", matcher), ("regression", LogisticRegression(max_iter=1000))], voting="soft"
+    ).fit(X, y)
+    assert voting.score(X, y) > 0.9
+
+
+def test_nearest_neighbours_and_pca_on_embeddings(features, matcher):
+    X, y = features
+    for last in (KNeighborsClassifier(), make_pipeline(PCA(2), KNeighborsClassifier())):
+        assert make_pipeline(clone(matcher), last).fit(X, y).score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("sampler", [RandomOverSampler(random_state=0), SMOTE(random_state=0)])
+def test_imbalanced_learn_resamples_before_the_matcher(features, matcher, sampler):
+    X, y = features
+    pipeline = make_imblearn_pipeline(sampler, clone(matcher)).fit(X, y)
+    assert len(np.unique(np.bincount(pipeline[-1].gallery_.image_cases))) == 1
+    assert pipeline.score(X, y) > 0.9
+
+
+LOAD = """
+import sys, joblib, pickle, numpy as np
+path, kind = sys.argv[1:]
+load = joblib.load if kind == "joblib" else lambda p: pickle.load(open(p, "rb"))
+estimator, X, expected = load(path)
+np.testing.assert_allclose(estimator.transform(X), expected, rtol=1e-4, atol=1e-5)
+estimator.predict(X), estimator.predict_pairs(X), estimator.kneighbors(X)
+"""
+
+
+@pytest.mark.parametrize("kind", ["joblib", "pickle"])
+def test_round_trip_into_a_new_process(digits, tmp_path, kind):
+    X, y = digits
+    fitted = PairMatcher(PairEncoder(max_epochs=1), max_epochs=2, random_state=0).fit(X, y)
+    path = tmp_path / "matcher"
+    stored = (fitted, X, fitted.transform(X))
+    if kind == "joblib":
+        joblib.dump(stored, path)
+    else:
+        path.write_bytes(pickle.dumps(stored))
+    subprocess.run([sys.executable, "-c", LOAD, str(path), kind], check=True)
+
+
+def test_a_pickle_does_not_carry_the_training_rows(features):
+    X, y = features
+    small = PairMatcher(embedding_dim=2, max_epochs=1).fit(X, y)
+    wide = PairMatcher(embedding_dim=2, max_epochs=1).fit(np.tile(X, (20, 1)), np.tile(y, 20))
+    grown = len(pickle.dumps(wide)) - len(pickle.dumps(small))
+    per_row = grown / (19 * len(X))
+    assert per_row < 4 * X.shape[1]  # a gallery of 2 x 2 float32 and codes, not the row itself
