@@ -54,7 +54,7 @@ class PairMatcher(
         Columns of the embeddings.
     hidden_dims : tuple of int, default=()
         Units of hidden layers before each fully connected layer.
-    dropout : float, default=0.0
+    dropout : float, default=0.2
         Probability with which an encoding's column is dropped in training.
     loss : str or nn.Module, default="n_pair"
         "n_pair", "info_nce", "sup_con" and "sigmoid" compare all rows of a batch;
@@ -150,7 +150,7 @@ class PairMatcher(
         training="two_stage",
         embedding_dim=64,
         hidden_dims=(),
-        dropout=0.0,
+        dropout=0.2,
         loss="n_pair",
         similarity="cosine",
         temperature=0.1,

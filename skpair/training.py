@@ -13,7 +13,6 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, ProgressBar
 from skorch.helper import predefined_split
 from torch import nn
-from torch.optim.swa_utils import update_bn
 
 # torch has one random number generator for all threads of a process
 _RNG_LOCK = threading.RLock()
@@ -108,10 +107,25 @@ def encode(module, half, batch_size, device):
 
 
 def measure_batch_norm(module, half, batch_size, device):
-    """Take the statistics of batch normalisation again, on clean rows in equal batches."""
-    module.to(device)
-    parts = np.array_split(np.arange(len(half)), math.ceil(len(half) / batch_size))
-    update_bn((to_tensor(half.read(rows), device) for rows in parts), module)
+    """Take the statistics of batch normalisation again, on clean rows in equal batches.
+
+    Those of the training are of augmented pictures, which differ from what `encode` will see.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    module.to(device).eval()  # but for the normalisation, all works as it will in use
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over batches
+        norm.train()
+    parts = np.array_split(np.arange(len(half)), max(1, len(half) // batch_size))
+    with torch.no_grad():
+        for batch in half.stream(parts):
+            module(to_tensor(batch, device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     module.cpu().eval()
 
 
