@@ -1,11 +1,14 @@
 """PairEncoder: pictures in, feature rows out."""
 
+import functools
+import threading
+
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
+from torch import nn
 
 from . import pairs, towers, training
 from .sampling import PairSampler
@@ -98,8 +101,8 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     ----------
     towers_ : nn.Module
         Both networks, `towers_.image` and `towers_.skeleton`.
-    history_ : skorch.history.History or None
-        Losses by epoch and batch; None where nothing was trained.
+    history_ : dict of skorch.history.History
+        Losses by epoch and batch, of the towers that were trained: "image", "skeleton".
     classes_ : ndarray of shape (n_cases,)
         The cases; only where `y` was needed.
     width_ : int
@@ -194,7 +197,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if needs_cases:
             self.classes_, codes = check_cases(y)
         seed = training.draw_seed(self.random_state)
-        history = None
+        history = {}
         with training.seeded(seed, training.resolve_device(self.device)):
             dual, width = self._make_towers(images, skeletons)
             if needs_cases:
@@ -286,7 +289,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             return {k: bool(self.frozen) or e == "identity" for k, e in kinds.items()}
         given = self.weights is not None
         return {
-            k: isinstance(e, torch.nn.Module) or e == "identity" or (given and e != "cnn")
+            k: isinstance(e, nn.Module) or e == "identity" or (given and e != "cnn")
             for k, e in kinds.items()
         }
 
@@ -297,32 +300,54 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return dual, max(image_width, skeleton_width)
 
     def _train(self, dual, width, images, skeletons, codes, seed):
-        """Train the towers that are not frozen, in place; give the history."""
+        """Train the towers that are not frozen, in place; give the histories by kind."""
         device = training.resolve_device(self.device)
-        trained = [k for k, frozen in self._frozen_kinds().items() if not frozen]
-        module = towers.CaseClassifier(dual, trained, width, codes.max() + 1)
-        rows = training.TrainingRows(
-            images,
-            skeletons,
-            codes,
-            PairSampler(codes, self.batch_size, self.sampler, np.random.RandomState(seed)),
-            device,
-            towers.make_augment(self.augment, images.layout),
-        )
-        net = training.fit_net(
-            module,
-            training.ClassificationLoss(),
-            rows,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            max_epochs=self.max_epochs,
-            callbacks=self.callbacks,
-            verbose=self.verbose,
-        )
+        cancelled = threading.Event()
+        n_cases = codes.max() + 1
+        classifiers = {
+            kind: towers.Classifier(getattr(dual, kind), width, n_cases)
+            for kind, frozen in self._frozen_kinds().items()
+            if not frozen
+        }
         halves = {"image": images, "skeleton": skeletons}
-        for kind in trained:
-            training.measure_batch_norm(getattr(dual, kind), halves[kind], self.batch_size, device)
-        return net.history
+
+        def train(kind):
+            half, classifier = halves[kind], classifiers[kind]
+            own_seed = seed + (kind == "skeleton")
+            rng = np.random.RandomState(own_seed)
+            net = training.fit_net(
+                classifier,
+                nn.CrossEntropyLoss(label_smoothing=0.1),
+                training.TrainingRows(
+                    [half],
+                    codes,
+                    PairSampler(codes, self.batch_size, self.sampler, rng),
+                    device,
+                    towers.make_augment(self.augment, half.layout, own_seed),
+                    cancelled,
+                ),
+                lr=self.lr,
+                weight_decay=self.weight_decay,
+                max_epochs=self.max_epochs,
+                callbacks=self.callbacks,
+                verbose=self.verbose,
+            )
+            training.measure_batch_norm(classifier.tower, half, self.batch_size, device)
+            return net.history
+
+        if self._is_small(classifiers) and device == "cpu":
+            # two small towers on a thread each are faster than one after the other on all
+            jobs = [functools.partial(train, kind) for kind in classifiers]
+            histories = training.side_by_side(jobs, cancelled)
+        else:
+            histories = map(train, classifiers)
+        return dict(zip(classifiers, histories, strict=True))
+
+    def _is_small(self, kinds):
+        """Whether the towers are our own, and nothing of the user's may draw or print."""
+        encoders = {"image": self.image_encoder, "skeleton": self.skeleton_encoder}
+        quiet = not (self.verbose or self.callbacks or callable(self.augment))
+        return quiet and all(encoders[kind] == "cnn" for kind in kinds)
 
     def _encode(self, tower, half):
         return training.encode(tower, half, self.batch_size, training.resolve_device(self.device))

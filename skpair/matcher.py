@@ -583,8 +583,7 @@ class PairMatcher(
         def rows(part, augment):
             rng = np.random.RandomState(seed)
             return training.TrainingRows(
-                images.take(part),
-                skeletons.take(part),
+                [images.take(part), skeletons.take(part)],
                 codes[part],
                 PairSampler(codes[part], self.batch_size, self.sampler, rng),
                 device,
@@ -615,7 +614,7 @@ class PairMatcher(
         """Train the towers of `encoder_` and the layers, in place."""
         encoder = self.encoder_
         images, skeletons = pairs.pair_halves(encoder, X)
-        augment = towers.make_augment(encoder.augment, images.layout)
+        augment = towers.make_augment(encoder.augment, images.layout, seed)
         rows = self._rows(images, skeletons, codes, train, held_out, seed, augment)
         module = towers.DualEncoder(
             nn.Sequential(encoder.towers_.image, layers.image),

@@ -303,10 +303,13 @@ class Augment(nn.Module):
         Largest shift, as a fraction of the side.
     flip : float
         Probability of a mirror image.
+    generator : torch.Generator or None
+        Source of chance, on the CPU; None takes torch's global one.
     """
 
-    def __init__(self, degrees=30.0, scale=0.15, shift=0.08, flip=0.5):
+    def __init__(self, degrees=30.0, scale=0.15, shift=0.08, flip=0.5, generator=None):
         super().__init__()
+        self.generator = generator
         self.degrees = degrees
         self.scale = scale
         self.shift = shift
@@ -315,12 +318,13 @@ class Augment(nn.Module):
     def forward(self, x):  # (b, C, H, W) float
         """Augment a batch."""
         n = len(x)
-        uniform = torch.rand(4, n, device=x.device) * 2 - 1
+        chance = torch.rand(5, n, generator=self.generator).to(x.device)
+        uniform = chance[:4] * 2 - 1
         angle = uniform[0] * self.degrees * torch.pi / 180
         zoom = 1 + uniform[1] * self.scale
-        flip = torch.where(torch.rand(n, device=x.device) < self.flip, -1.0, 1.0)
+        flip = torch.where(chance[4] < self.flip, -1.0, 1.0)
         cos, sin = angle.cos() * zoom, angle.sin() * zoom
-        shift_x, shift_y = uniform[2:] * self.shift * 2  # the grid runs from -1 to 1
+        shift_x, shift_y = uniform[2:4] * self.shift * 2  # the grid runs from -1 to 1
         aspect = x.shape[2] / x.shape[3]  # both ways, so a rotation must mind the sides
         theta = torch.stack(
             [
@@ -333,10 +337,11 @@ class Augment(nn.Module):
         return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
 
-def make_augment(augment, layout):
+def make_augment(augment, layout, seed=0):
     """Turn the parameter `augment` into a callable on batches, or None."""
     if isinstance(augment, str) and augment == "auto":
-        return None if layout == "features" else Augment()
+        generator = torch.Generator().manual_seed(seed)
+        return None if layout == "features" else Augment(generator=generator)
     if augment is None or callable(augment):
         return augment
     raise ValueError(f"augment must be 'auto', None or a callable on batches, got {augment!r}.")
@@ -389,36 +394,9 @@ class Classifier(nn.Module):
         self.tower = tower
         self.head = nn.Sequential(nn.BatchNorm1d(width), nn.Linear(width, n_cases))
 
-    def forward(self, x):
-        """Give the logits of a batch: (b, n_cases)."""
-        return self.head(self.tower(x))
-
-
-class CaseClassifier(nn.Module):
-    """Classifiers of some kinds, side by side: each learns on its own.
-
-    Parameters
-    ----------
-    dual : DualEncoder
-        The towers.
-    kinds : list of {"image", "skeleton"}
-        The kinds to classify.
-    width : int
-        Columns of the towers.
-    n_cases : int
-        Number of cases.
-    """
-
-    def __init__(self, dual, kinds, width, n_cases):
-        super().__init__()
-        self.classifiers = nn.ModuleDict(
-            {kind: Classifier(getattr(dual, kind), width, n_cases) for kind in kinds}
-        )
-
-    def forward(self, image, skeleton):
-        """Give the logits of each kind."""
-        batch = {"image": image, "skeleton": skeleton}
-        return [classifier(batch[kind]) for kind, classifier in self.classifiers.items()]
+    def forward(self, image=None, skeleton=None):
+        """Give the logits of a batch of the tower's kind: (b, n_cases)."""
+        return self.head(self.tower(image if skeleton is None else skeleton))
 
 
 class Projection(nn.Module):

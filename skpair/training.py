@@ -4,6 +4,7 @@ import contextlib
 import copy
 import math
 import threading
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from numbers import Integral, Real
 
 import numpy as np
@@ -41,6 +42,35 @@ def one_thread():
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def side_by_side(functions, cancelled):
+    """Run functions in threads of their own, each with one torch thread; give their results.
+
+    Parameters
+    ----------
+    functions : list of callable
+        They must not draw from torch's global generator, which threads share.
+    cancelled : threading.Event
+        Set when one fails or Ctrl-C is pressed: then the others should end.
+
+    Returns
+    -------
+    list
+    """
+    with one_thread(), ThreadPoolExecutor(len(functions)) as pool:
+        futures = [pool.submit(function) for function in functions]
+        try:
+            # wake up now and then: not every system lets Ctrl-C end a wait
+            pending = futures
+            while pending:
+                done, pending = wait(pending, timeout=0.1, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+            return [future.result() for future in futures]
+        except BaseException:
+            cancelled.set()
+            raise
 
 
 def draw_seed(random_state):
@@ -134,8 +164,8 @@ class TrainingRows(torch.utils.data.Dataset):
 
     Parameters
     ----------
-    images, skeletons : Half
-        Both kinds of every row.
+    halves : list of Half
+        The images, the skeletons, or both.
     y : ndarray of shape (n,), int
         Codes of the cases.
     batches : iterable
@@ -144,29 +174,35 @@ class TrainingRows(torch.utils.data.Dataset):
         Where the batches go.
     augment : callable or None
         Applied to each kind of a batch.
+    cancelled : threading.Event or None
+        Ends the training when set.
     """
 
-    def __init__(self, images, skeletons, y, batches, device, augment=None):
-        self.images = images
-        self.skeletons = skeletons
+    def __init__(self, halves, y, batches, device, augment=None, cancelled=None):
+        self.halves = {half.kind: half for half in halves}
         self.y = torch.as_tensor(y)
         self.batches = batches
         self.device = device
         self.augment = augment or (lambda x: x)
+        self.cancelled = cancelled or threading.Event()
 
     def __len__(self):
         """Count the rows."""
         return len(self.y)
 
     def __iter__(self):
-        """Yield the batches of an epoch."""
+        """Yield the batches of an epoch: the kinds by name, and the codes."""
         steps = list(self.batches)
-        images = self.images.stream(rows for rows, _ in steps)
-        skeletons = self.skeletons.stream(rows for _, rows in steps)
-        for (rows, _), image, skeleton in zip(steps, images, skeletons, strict=True):
+        streams = {
+            kind: half.stream([rows[kind == "skeleton"] for rows in steps])
+            for kind, half in self.halves.items()
+        }
+        for rows, _ in steps:
+            if self.cancelled.is_set():
+                raise KeyboardInterrupt
             x = {
-                "image": self.augment(to_tensor(image, self.device)),
-                "skeleton": self.augment(to_tensor(skeleton, self.device)),
+                kind: self.augment(to_tensor(next(stream), self.device))
+                for kind, stream in streams.items()
             }
             yield x, self.y[rows].to(self.device)
 
@@ -198,18 +234,6 @@ class OneCycle(Callback):
         for group in net.optimizer_.param_groups:
             group["lr"] = self.lr * rate
         self.step_ += 1
-
-
-class ClassificationLoss(nn.Module):
-    """Cross-entropy of both towers' logits: they learn side by side, each on its own."""
-
-    def __init__(self, label_smoothing=0.1):
-        super().__init__()
-        self.loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
-
-    def forward(self, logits, y):
-        """Give the loss of a batch."""
-        return sum(self.loss(one_kind, y) for one_kind in logits)
 
 
 class MatchingLoss(nn.Module):

@@ -92,6 +92,20 @@ def test_feature_rows_do_not_depend_on_the_number_of_threads(features):
     np.testing.assert_array_equal(*results)
 
 
+def test_small_towers_do_not_depend_on_the_number_of_threads(digits):
+    X, y = digits
+    before = torch.get_num_threads()
+    try:
+        weights = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            encoder = PairEncoder(max_epochs=2, random_state=0).fit(X, y)
+            weights.append(torch.cat([p.detach().ravel() for p in encoder.towers_.parameters()]))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*weights)
+
+
 def test_a_fitted_matcher_hardly_depends_on_the_number_of_threads(digits):
     X, y = digits
     matcher = PairMatcher(PairEncoder(max_epochs=1), max_epochs=2, random_state=0).fit(X, y)
