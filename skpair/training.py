@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dis
 import math
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -251,6 +252,20 @@ class MatchingLoss(nn.Module):
         return self.loss(image, skeleton, y, y) + self.embedding_l2 * penalty
 
 
+def _is_deliberate(interrupt):
+    """Whether code raised it: so skorch's callbacks stop a training, as Ctrl-C does anywhere."""
+    *_, traceback = _chain(interrupt.__traceback__)
+    instruction = traceback.tb_frame.f_code.co_code[traceback.tb_lasti]
+    in_callback = isinstance(traceback.tb_frame.f_locals.get("self"), Callback)
+    return in_callback and dis.opname[instruction] == "RAISE_VARARGS"
+
+
+def _chain(traceback):
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
 class WithLoss(nn.Module):
     """Encoders and the loss that compares them: together they are what early stopping restores."""
 
@@ -325,7 +340,11 @@ def fit_net(
     net.initialize()
     # skorch's own fit swallows Ctrl-C, and a search would rank the half-trained candidate
     net.notify("on_train_begin", X=rows, y=None)
-    net.fit_loop(rows)
+    try:
+        net.fit_loop(rows)
+    except KeyboardInterrupt as interrupt:
+        if not _is_deliberate(interrupt):
+            raise
     net.notify("on_train_end", X=rows, y=None)
     net.train_split = None  # the rows held out need not stay in memory
     net.module_.cpu().eval()

@@ -208,6 +208,14 @@ def test_bad_files_are_named_before_the_training(files, tmp_path, kind):
             fitted.transform(broken)
 
 
+@pytest.fixture
+def ctrl_c_is_heard():
+    """Shells start background jobs deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_soon():
     """Press Ctrl-C once the main thread is inside a training."""
     from skpair import training
@@ -226,6 +234,7 @@ def interrupt_soon():
     return thread
 
 
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 @pytest.mark.parametrize("refit", [False, True])
 def test_ctrl_c_leaves_fit_and_leaves_the_estimator_unfitted(features, refit):
     X, y = features
@@ -242,6 +251,7 @@ def test_ctrl_c_leaves_fit_and_leaves_the_estimator_unfitted(features, refit):
             check_is_fitted(estimator)
 
 
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_ends_a_grid_search(features):
     X, y = features
     search = GridSearchCV(PairMatcher(max_epochs=10**6), {"lr": [0.001, 0.01]}, cv=2)

@@ -406,3 +406,11 @@ def test_callbacks_are_called(features):
     count = Count()
     PairMatcher(max_epochs=3, callbacks=[count]).fit(X, y)
     assert count.epochs == 3
+
+
+def test_a_callback_of_ones_own_may_stop_the_training(features):
+    from skorch.callbacks import EarlyStopping
+
+    X, y = features
+    stop = EarlyStopping(monitor="train_loss", patience=1, threshold=0.5, sink=lambda _: None)
+    assert PairMatcher(max_epochs=100, callbacks=[stop]).fit(X, y).n_iter_ < 100
