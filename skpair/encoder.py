@@ -73,11 +73,12 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Height and width that pictures are resized to. None keeps pixels as they are, and reads
         files at 64.
     ink : {"auto", "dark", "light"}, default="auto"
-        What is drawn in a skeleton's file: "auto" decides drawing by drawing for the rarer.
+        Which shade of a skeleton is ink, in files and in skeletons given apart from images:
+        "auto" decides drawing by drawing for the rarer. In rows of pixels, not zero is ink.
     sampler : {"balanced", "natural"}, default="balanced"
         "balanced": every step holds every case equally often. "natural": rows as they come.
-    max_epochs : int, default=30
-        Passes over the rows.
+    max_epochs : int, default=25
+        Passes over the rows, of at least 8 steps each.
     batch_size : int, default=64
         Rows in a step of the training, and in a batch of `transform`.
     lr : float, default=0.003
@@ -136,7 +137,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         image_size=None,
         ink="auto",
         sampler="balanced",
-        max_epochs=30,
+        max_epochs=25,
         batch_size=64,
         lr=0.003,
         weight_decay=0.05,
@@ -187,8 +188,11 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         OSError
             If a file is missing or broken; it is named, with its row.
         """
+        return self._fit_rows(*pairs.as_pairs(X, y, rest, image_size=self.image_size, ink=self.ink))
+
+    def _fit_rows(self, X, y, rows=slice(None)):
+        """Check all rows, learn from some of them."""
         self.__dict__.pop("towers_", None)  # an interrupted fit leaves the estimator unfitted
-        X, y = pairs.as_pairs(X, y, rest, image_size=self.image_size, ink=self.ink)
         self._check_parameters()
         images, skeletons, self.layout_, y = pairs.fit_pairs(
             self, X, y, image_size=self.image_size, ink=self.ink
@@ -196,12 +200,13 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         needs_cases = self.__sklearn_tags__().target_tags.required
         if needs_cases:
             self.classes_, codes = check_cases(y)
+        images, skeletons = images.take(rows), skeletons.take(rows)
         seed = training.draw_seed(self.random_state)
         history = {}
         with training.seeded(seed, training.resolve_device(self.device)):
             dual, width = self._make_towers(images, skeletons)
             if needs_cases:
-                history = self._train(dual, width, images, skeletons, codes, seed)
+                history = self._train(dual, width, images, skeletons, codes[rows], seed)
         self.history_ = history
         self.width_ = width
         self.towers_ = dual.eval()
@@ -303,7 +308,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Train the towers that are not frozen, in place; give the histories by kind."""
         device = training.resolve_device(self.device)
         cancelled = threading.Event()
-        n_cases = codes.max() + 1
+        n_cases = len(self.classes_)
         classifiers = {
             kind: towers.Classifier(getattr(dual, kind), width, n_cases)
             for kind, frozen in self._frozen_kinds().items()

@@ -27,8 +27,7 @@ def similarity(images, skeletons, loss=None):
     """
     if not hasattr(loss, "pair_logits"):
         return images @ skeletons.T
-    hidden = loss.image.out_features
-    step = max(1, _BLOCK // (hidden * max(1, len(skeletons))))
+    step = max(1, _BLOCK // (skeletons.shape[1] * max(1, len(skeletons))))
     skeletons = torch.from_numpy(skeletons)
     with torch.inference_mode():
         blocks = [
@@ -36,6 +35,25 @@ def similarity(images, skeletons, loss=None):
             for block in torch.from_numpy(images).split(step)
         ]
     return np.concatenate(blocks)
+
+
+def nearest(images, skeletons, k, loss=None):
+    """Find for each image the `k` most similar skeletons, by blocks of images.
+
+    Returns
+    -------
+    scores : ndarray of shape (n, k), float32
+        The highest first.
+    indices : ndarray of shape (n, k), int
+        Rows of `skeletons`.
+    """
+    step = max(1, _BLOCK // max(1, len(skeletons)))
+    blocks = [
+        torch.from_numpy(similarity(images[i : i + step], skeletons, loss)).topk(k)
+        for i in range(0, len(images), step)
+    ]
+    scores, indices = zip(*blocks, strict=True)
+    return torch.cat(scores).numpy(), torch.cat(indices).numpy()
 
 
 def paired_similarity(images, skeletons, loss=None):

@@ -48,7 +48,8 @@ class PairMatcher(
     training : {"two_stage", "joint", "fine_tune"}, default="two_stage"
         "two_stage": the encoder learns to name the cases and is frozen, then the layers learn on
         its encodings. "joint": towers and layers learn together from the start, with the
-        encoder's `max_epochs`, `batch_size`, `lr`, `weight_decay` and `augment`. "fine_tune":
+        encoder's `max_epochs`, `batch_size`, `lr`, `weight_decay` and `augment`, and the matcher's
+        `sampler` and `callbacks`. "fine_tune":
         two stages, then half as many epochs together at a tenth of that rate.
     embedding_dim : int, default=64
         Columns of the embeddings.
@@ -72,7 +73,7 @@ class PairMatcher(
     sampler : {"balanced", "natural"}, default="balanced"
         "balanced": every step holds every case equally often. "natural": rows as they come.
     max_epochs : int, default=50
-        Passes over the encodings.
+        Passes over the encodings, of at least 8 steps each.
     batch_size : int, default=128
         Rows in a step.
     lr : float, default=0.003
@@ -240,7 +241,7 @@ class PairMatcher(
             layers = self._new_layers(images.take(train), skeletons.take(train))
             criterion = training.MatchingLoss(self._new_loss(), self.embedding_l2)
             if self.training != "joint":
-                rows = self._rows(images, skeletons, codes, train, held_out, seed)
+                rows = self._rows(images, skeletons, codes, train, held_out, seed, self.batch_size)
                 with training.one_thread():
                     net = self._train(layers, criterion, *rows, settings=self)
             if self.training != "two_stage":
@@ -451,9 +452,7 @@ class PairMatcher(
         images = self._embed_images(X)
         known = len(self.gallery_.skeletons)
         training.check_number("n_neighbors", n_neighbors, Integral, 1, high=known + 1)
-        scores = gallery.similarity(images, self.gallery_.skeletons, self.loss_)
-        indices = np.argsort(-scores, axis=1, kind="stable")[:, :n_neighbors]
-        return np.take_along_axis(scores, indices, axis=1), indices
+        return gallery.nearest(images, self.gallery_.skeletons, n_neighbors, self.loss_)
 
     # ---- fitting, in the order in which it runs --------------------------------------------------
 
@@ -508,7 +507,10 @@ class PairMatcher(
                 f"training={self.training!r} trains the encoder's towers, but they have "
                 "frozen=True; use training='two_stage' or frozen='auto'."
             )
-        if self.gallery == "images" and self.loss == "binary_cross_entropy":
+        self._check_gallery(self.loss == "binary_cross_entropy")
+
+    def _check_gallery(self, across_kinds_only):
+        if across_kinds_only and self.gallery == "images":
             raise ValueError(
                 "gallery='images' does not go with loss='binary_cross_entropy', which compares "
                 "images with skeletons only; use gallery='skeletons' or 'both'."
@@ -540,18 +542,23 @@ class PairMatcher(
         return np.sort(np.concatenate([train, rows[alone]])), np.sort(held_out)
 
     def _fit_encoder(self, encoder, X, codes, train):
-        if len(train) < len(codes):
-            X, codes = pairs.take_rows(X, train), codes[train]
         if self.training == "joint":
             # the towers as they start: they learn together with the layers
             frozen = encoder.frozen
-            encoder.set_params(frozen=True).fit(X, codes).set_params(frozen=frozen)
+            encoder.set_params(frozen=True)._fit_rows(X, codes, train).set_params(frozen=frozen)
+            self._measure_batch_norm(encoder, pairs.pair_halves(encoder, X), train)
         else:
-            encoder.fit(X, codes)
-        self.layout_ = encoder.layout_
-        self.n_features_in_ = encoder.n_features_in_
-        if hasattr(encoder, "feature_names_in_"):
-            self.feature_names_in_ = encoder.feature_names_in_
+            encoder._fit_rows(X, codes, train)
+        for name in ("layout_", "n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
+            if hasattr(encoder, name):
+                setattr(self, name, getattr(encoder, name))
+
+    def _measure_batch_norm(self, encoder, halves, train):
+        device = training.resolve_device(self.device)
+        for half in halves:
+            tower = getattr(encoder.towers_, half.kind)
+            training.measure_batch_norm(tower, half.take(train), encoder.batch_size, device)
 
     def _encodings(self, encoder, X):
         images, skeletons = np.hsplit(encoder.transform(X), 2)
@@ -576,7 +583,7 @@ class PairMatcher(
             return copy.deepcopy(self.loss)
         return LOSSES[self.loss](self.get_params(deep=False))
 
-    def _rows(self, images, skeletons, codes, train, held_out, seed, augment=None):
+    def _rows(self, images, skeletons, codes, train, held_out, seed, batch_size, augment=None):
         """Make the rows to train on, and those held out (None if there are none)."""
         device = training.resolve_device(self.device)
 
@@ -585,7 +592,7 @@ class PairMatcher(
             return training.TrainingRows(
                 [images.take(part), skeletons.take(part)],
                 codes[part],
-                PairSampler(codes[part], self.batch_size, self.sampler, rng),
+                PairSampler(codes[part], batch_size, self.sampler, rng),
                 device,
                 augment,
             )
@@ -615,7 +622,9 @@ class PairMatcher(
         encoder = self.encoder_
         images, skeletons = pairs.pair_halves(encoder, X)
         augment = towers.make_augment(encoder.augment, images.layout, seed)
-        rows = self._rows(images, skeletons, codes, train, held_out, seed, augment)
+        rows = self._rows(
+            images, skeletons, codes, train, held_out, seed, encoder.batch_size, augment
+        )
         module = towers.DualEncoder(
             nn.Sequential(encoder.towers_.image, layers.image),
             nn.Sequential(encoder.towers_.skeleton, layers.skeleton),
@@ -625,9 +634,7 @@ class PairMatcher(
             net = self._train(module, criterion, *rows, settings=encoder, rate=0.1, epochs=few)
         else:
             net = self._train(module, criterion, *rows, settings=encoder)
-        for kind, half in (("image", images), ("skeleton", skeletons)):
-            tower = getattr(encoder.towers_, kind)
-            training.measure_batch_norm(tower, half.take(train), self.batch_size, rows[0].device)
+        self._measure_batch_norm(encoder, (images, skeletons), train)
         return net
 
     def _set_threshold(self, images, skeletons, codes, known, asked, seed):
@@ -635,7 +642,9 @@ class PairMatcher(
         self.gallery_ = self._new_gallery(images.take(known), skeletons.take(known), codes[known])
         asked = np.arange(len(codes))[asked]
         if len(asked) > _THRESHOLD_ROWS:
-            asked = np.random.RandomState(seed).choice(asked, _THRESHOLD_ROWS, replace=False)
+            asked = np.random.RandomState(seed).permutation(asked)
+            one_of_each = asked[np.unique(codes[asked], return_index=True)[1]]
+            asked = np.union1d(asked[:_THRESHOLD_ROWS], one_of_each)
         embeddings = [self._embed(half.take(asked)) for half in (images, skeletons)]
         same = codes[asked][:, None] == codes[asked][None, :]
         proba = self._pair_proba_matrix(*embeddings)
@@ -663,15 +672,20 @@ class PairMatcher(
         check_is_fitted(self)
         if self.encoder_ is None:
             return map(self._embed, pairs.pair_halves(self, X, rest, aligned=aligned))
-        if rest or not aligned:
-            return self._embed_images(X), self.embed_skeletons(rest[0] if rest else X)
-        return map(self._embed, self._encodings(self.encoder_, X))
+        pairs.check_one_more(rest)
+        if not rest:
+            return map(self._embed, self._encodings(self.encoder_, X))
+        images, skeletons = self._embed_images(X), self.embed_skeletons(rest[0])
+        if aligned:
+            pairs.check_aligned(images, skeletons)
+        return images, skeletons
 
     def _compares_itself(self):
         """Whether the loss compares an image with a skeleton by more than their similarity."""
         return hasattr(self.loss_, "pair_logits")
 
     def _case_scores(self, queries, kind):
+        self._check_gallery(self._compares_itself())
         if self._compares_itself():
             return self.gallery_.case_probability(
                 queries, self.loss_, query_is_image=kind == "image"
@@ -702,7 +716,7 @@ class PairMatcher(
 
     @property
     def _n_features_out(self):
-        return self.embedding_dim
+        return self.gallery_.images.shape[1]
 
     def __sklearn_is_fitted__(self):
         """Whether `fit` has come to its end."""

@@ -237,12 +237,6 @@ def layout_name(X):
     return _layout_of(_table(X))
 
 
-def take_rows(X, rows):
-    """Return some rows of X, in its layout."""
-    X = _table(X)
-    return X.iloc[rows] if _is_frame(X) else X[rows]
-
-
 def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
     """Resolve the two call forms ``fit(X, y)`` and ``fit(X_img, X_skel, y)`` to X and y."""
     if len(rest) > 1:
@@ -304,11 +298,7 @@ def pair_halves(estimator, X, rest=(), *, aligned=True):
 
     With `aligned`, both must be of the same length.
     """
-    if len(rest) > 1:
-        raise TypeError(
-            "Either full rows (X) or images and skeletons (X_img, X_skel) are taken, but "
-            f"{1 + len(rest)} positional arguments were given."
-        )
+    check_one_more(rest)
     if not rest:
         X = _table(X)
         _check_layout(estimator, X)
@@ -317,12 +307,27 @@ def pair_halves(estimator, X, rest=(), *, aligned=True):
             half.check_files()
         return halves
     images, skeletons = image_half(estimator, X), skeleton_half(estimator, rest[0])
-    if aligned and len(images) != len(skeletons):
+    if aligned:
+        check_aligned(images, skeletons)
+    return images, skeletons
+
+
+def check_one_more(rest):
+    """Raise unless ``method(X)`` or ``method(X_img, X_skel)`` was called."""
+    if len(rest) > 1:
+        raise TypeError(
+            "Either full rows (X) or images and skeletons (X_img, X_skel) are taken, but "
+            f"{1 + len(rest)} positional arguments were given."
+        )
+
+
+def check_aligned(images, skeletons):
+    """Raise unless there are as many images as skeletons."""
+    if len(images) != len(skeletons):
         raise ValueError(
             f"There are {len(images)} images and {len(skeletons)} skeletons, but row i of both "
             "must be a pair. similarity_matrix compares every image with every skeleton."
         )
-    return images, skeletons
 
 
 def feature_half(features, kind):

@@ -4,6 +4,7 @@ Images become uint8 of 0..255 or float32 of 0..1, drawings become ink: True on a
 ground. Which rows and columns of X they come from is not known here.
 """
 
+import contextlib
 import functools
 import numbers
 import os
@@ -12,6 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image, ImageOps
 from sklearn.utils import check_array
+
+with contextlib.suppress(ImportError):  # the extra [images]: photographs of telephones
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 INKS = ("auto", "light", "dark")
 

@@ -30,7 +30,10 @@ def seeded(seed, device="cpu"):
         torch.inference_mode(False),
         torch.enable_grad(),
     ):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(cuda[0]):
+                torch.cuda.manual_seed(seed)
         yield
 
 
@@ -60,8 +63,8 @@ def side_by_side(functions, cancelled):
     list
     """
     with one_thread(), ThreadPoolExecutor(len(functions)) as pool:
-        futures = [pool.submit(function) for function in functions]
         try:
+            futures = [pool.submit(function) for function in functions]
             # wake up now and then: not every system lets Ctrl-C end a wait
             pending = futures
             while pending:
@@ -252,6 +255,10 @@ class MatchingLoss(nn.Module):
         return self.loss(image, skeleton, y, y) + self.embedding_l2 * penalty
 
 
+def _say_nothing(message):
+    """Take early stopping's message; a lambda could not be pickled."""
+
+
 def _is_deliberate(interrupt):
     """Whether code raised it: so skorch's callbacks stop a training, as Ctrl-C does anywhere."""
     *_, traceback = _chain(interrupt.__traceback__)
@@ -316,7 +323,7 @@ def fit_net(
     """
     own = [("one_cycle", OneCycle(lr, max_epochs * len(rows.batches)))]
     if valid is not None:
-        stop = EarlyStopping(patience=patience, load_best=True, sink=lambda _: None)
+        stop = EarlyStopping(patience=patience, load_best=True, sink=_say_nothing)
         own.append(("early_stopping", stop))
     if verbose:
         n_batches = len(rows.batches) + (0 if valid is None else len(valid.batches))
@@ -346,7 +353,10 @@ def fit_net(
         if not _is_deliberate(interrupt):
             raise
     net.notify("on_train_end", X=rows, y=None)
-    net.train_split = None  # the rows held out need not stay in memory
+    # what rests is small, and on the CPU: no rows held out, no state of the optimizer
+    net.train_split = None
+    net.optimizer_.state.clear()
+    net.device = "cpu"
     net.module_.cpu().eval()
     net.criterion_.cpu().eval()
     return net

@@ -163,10 +163,12 @@ estimator.predict(X), estimator.predict_pairs(X), estimator.kneighbors(X)
 """
 
 
-@pytest.mark.parametrize("kind", ["joblib", "pickle"])
-def test_round_trip_into_a_new_process(digits, tmp_path, kind):
+@pytest.mark.parametrize(("kind", "early_stopping"), [("joblib", False), ("pickle", True)])
+def test_round_trip_into_a_new_process(digits, tmp_path, kind, early_stopping):
     X, y = digits
-    fitted = PairMatcher(PairEncoder(max_epochs=1), max_epochs=2, random_state=0).fit(X, y)
+    fitted = PairMatcher(
+        PairEncoder(max_epochs=1), max_epochs=2, early_stopping=early_stopping, random_state=0
+    ).fit(X, y)
     path = tmp_path / "matcher"
     stored = (fitted, X, fitted.transform(X))
     if kind == "joblib":

@@ -264,7 +264,7 @@ def test_early_stopping_holds_rows_out_and_goes_back_to_the_best(features):
         early_stopping=True, n_iter_no_change=3, lr=0.03, dropout=0.0, random_state=0
     ).fit(X, y)
     losses = np.array(matcher.history_[:, "valid_loss"])
-    assert matcher.n_iter_ == len(losses) < 100
+    assert matcher.n_iter_ == len(losses) < matcher.max_epochs
     assert losses.argmin() == len(losses) - 1 - 3
     assert 0 <= matcher.threshold_ <= 1
     assert len(matcher.gallery_.images) == len(X)
@@ -275,7 +275,7 @@ def test_early_stopping_restores_the_loss_too(features):
     matcher = PairMatcher(
         loss="binary_cross_entropy", early_stopping=True, n_iter_no_change=1, lr=0.1, random_state=0
     ).fit(X, y)
-    assert matcher.n_iter_ < 100
+    assert matcher.n_iter_ < matcher.max_epochs
     in_net = dict(matcher.net_.module_.loss.named_parameters())
     for name, parameter in matcher.loss_.named_parameters():
         assert torch.equal(parameter, in_net[name])
@@ -414,3 +414,43 @@ def test_a_callback_of_ones_own_may_stop_the_training(features):
     X, y = features
     stop = EarlyStopping(monitor="train_loss", patience=1, threshold=0.5, sink=lambda _: None)
     assert PairMatcher(max_epochs=100, callbacks=[stop]).fit(X, y).n_iter_ < 100
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pairs_of_unequal_numbers_are_refused(layouts, layout):
+    X, y = layouts[layout]
+    matcher = quick(layout, max_epochs=1).fit(X, y)
+    images, skeletons = images_alone(layout, X), skeletons_alone(layout, X)
+    for method in ("pair_score", "pair_proba", "predict_pairs"):
+        with pytest.raises(ValueError, match="5 images and 1 skeletons"):
+            getattr(matcher, method)(images[:5], skeletons[:1])
+        with pytest.raises(TypeError, match="3 positional arguments"):
+            getattr(matcher, method)(images, skeletons, skeletons)
+        with pytest.raises(ValueError):
+            getattr(matcher, method)(images)  # no skeletons at all
+
+
+def test_joint_training_takes_the_batches_of_the_encoder(digits):
+    X, y = digits
+    encoder = PairEncoder(max_epochs=1, batch_size=15)
+    joint = PairMatcher(encoder, training="joint", batch_size=60, random_state=0).fit(X, y)
+    assert joint.history_[-1, "batches", 0, "train_batch_size"] == 15
+
+
+def test_early_stopping_with_an_encoder_keeps_the_rows_held_out_from_it(files, tmp_path):
+    X, y = files
+    matcher = PairMatcher(PairEncoder(max_epochs=1), early_stopping=True, random_state=0)
+    for row in (5, 59):
+        broken = X.copy()
+        broken.loc[row, "image"] = str(tmp_path / "missing.png")
+        with pytest.raises(OSError, match=f"Row {row}: the image file"):
+            matcher.fit(broken, y)
+    matcher.fit(X, y)
+    assert len(matcher.gallery_.images) == len(X)
+
+
+def test_thresholds_of_many_rows_see_every_case(features):
+    X, y = features
+    y = np.where(np.arange(1200) < 1198, 0, 1)
+    X = np.tile(X, (10, 1))
+    assert 0 <= PairMatcher(max_epochs=1, random_state=0).fit(X, y).threshold_ <= 1

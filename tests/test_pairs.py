@@ -792,13 +792,11 @@ def test_files_are_read_after_a_fork(frame):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_rows_are_named_and_taken_in_any_layout(frame):
+def test_layouts_are_named(frame):
     X = stack_pairs(photographs(), lines())
     for rows, name in [(X, "pixels"), (X[:, 0], "pixels"), (X[:, 0, 0], "features")]:
         assert pairs.layout_name(rows) == name
-        np.testing.assert_array_equal(pairs.take_rows(list(rows), [4, 2]), rows[[4, 2]])
     assert pairs.layout_name(frame) == pairs.layout_name(frame["image"].tolist()) == "files"
-    assert pairs.take_rows(frame, [4, 2])["depth"].tolist() == [4, 2]
 
 
 def test_encodings_become_a_half():
