@@ -111,7 +111,7 @@ class PairMatcher(
     threshold_ : float
         `pair_proba` from which on `predict_pairs` says yes: of the best balanced accuracy over
         pairs of the rows held out under `early_stopping`, else of (at most 1000) training rows,
-        which is optimistic.
+        which is optimistic. It belongs to the `gallery`, `aggregate` and `temperature` of `fit`.
     net_ : skorch.NeuralNet
         The net that trained the layers (with the towers, unless in two stages).
     history_ : skorch.history.History
@@ -479,17 +479,14 @@ class PairMatcher(
         training.check_parameters(self)
         check_choice("training", self.training, ("two_stage", "joint", "fine_tune"))
         check_choice("similarity", self.similarity, ("cosine", "dot"))
-        check_choice("gallery", self.gallery, ("both", "skeletons", "images"))
-        check_choice("aggregate", self.aggregate, ("mean", "max"))
         if not isinstance(self.loss, nn.Module):
-            check_choice("loss", self.loss, tuple(LOSSES))
+            check_choice("loss", self.loss, tuple(LOSSES), ", or an instance of nn.Module")
         check_number("embedding_dim", self.embedding_dim, Integral, 1)
         if not isinstance(self.hidden_dims, tuple | list):
             raise TypeError(f"hidden_dims must be a tuple of integers, got {self.hidden_dims!r}.")
         for width in self.hidden_dims:
             check_number("hidden_dims", width, Integral, 1)
         check_number("dropout", self.dropout, Real, 0, high=1)
-        check_number("temperature", self.temperature, Real, 0, low_allowed=False)
         check_number("margin", self.margin, Real, 0)
         check_number("embedding_l2", self.embedding_l2, Real, 0)
         check_number("n_iter_no_change", self.n_iter_no_change, Integral, 1)
@@ -507,9 +504,13 @@ class PairMatcher(
                 f"training={self.training!r} trains the encoder's towers, but they have "
                 "frozen=True; use training='two_stage' or frozen='auto'."
             )
-        self._check_gallery(self.loss == "binary_cross_entropy")
+        self._check_comparison(self.loss == "binary_cross_entropy")
 
-    def _check_gallery(self, across_kinds_only):
+    def _check_comparison(self, across_kinds_only):
+        """Check what may be set after `fit` as well: how queries are compared with the gallery."""
+        training.check_choice("gallery", self.gallery, ("both", "skeletons", "images"))
+        training.check_choice("aggregate", self.aggregate, ("mean", "max"))
+        training.check_number("temperature", self.temperature, Real, 0, low_allowed=False)
         if across_kinds_only and self.gallery == "images":
             raise ValueError(
                 "gallery='images' does not go with loss='binary_cross_entropy', which compares "
@@ -685,7 +686,7 @@ class PairMatcher(
         return hasattr(self.loss_, "pair_logits")
 
     def _case_scores(self, queries, kind):
-        self._check_gallery(self._compares_itself())
+        self._check_comparison(self._compares_itself())
         if self._compares_itself():
             return self.gallery_.case_probability(
                 queries, self.loss_, query_is_image=kind == "image"
@@ -694,7 +695,7 @@ class PairMatcher(
             queries,
             kinds=self.gallery,
             aggregate=self.aggregate,
-            normalize=self.similarity == "cosine",
+            normalize=self.layers_.image.normalize,
         )
 
     def _probabilities(self, scores):

@@ -245,6 +245,12 @@ def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
             "arguments were given. sample_weight is not supported."
         )
     if not rest:
+        if np.ndim(y) > 2:
+            raise ValueError(
+                f"y has the shape {np.shape(y)}, but it must hold the case of each row, (n,). "
+                "Images and skeletons given apart are followed by their cases: "
+                "fit(X_img, X_skel, y)."
+            )
         return X, y
     X = _table(X)
     return stack_pairs(X, y, size=image_size if pixels.is_ragged(X) else None, ink=ink), rest[0]

@@ -104,10 +104,11 @@ def check_number(name, value, kind, low, *, low_allowed=True, high=None):
         raise ValueError(f"{name} must be {bounds}, got {value!r}.")
 
 
-def check_choice(name, value, known):
-    """Check a parameter that is one of a few names."""
+def check_choice(name, value, known, also=""):
+    """Check a parameter that is one of a few names; `also` says what else it might have been."""
     if not (isinstance(value, str) and value in known):
-        raise ValueError(f"{name}={value!r} is unknown; known are {', '.join(map(repr, known))}.")
+        names = ", ".join(map(repr, known))
+        raise ValueError(f"{name}={value!r} is unknown; known are {names}{also}.")
 
 
 def check_parameters(estimator):
@@ -252,7 +253,12 @@ class MatchingLoss(nn.Module):
         """Give the loss of a batch."""
         image, skeleton = embeddings
         penalty = image.square().sum(1).mean() + skeleton.square().sum(1).mean()
-        return self.loss(image, skeleton, y, y) + self.embedding_l2 * penalty
+        loss = self.loss(image, skeleton, y, y)
+        if not isinstance(loss, torch.Tensor) or loss.ndim > 0 or not loss.is_floating_point():
+            raise TypeError(f"loss must give a tensor with one number, but gave {loss!r}.")
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            raise TypeError("loss gave a tensor without gradients: it must not be detached.")
+        return loss + self.embedding_l2 * penalty
 
 
 def _say_nothing(message):
@@ -353,6 +359,11 @@ def fit_net(
         if not _is_deliberate(interrupt):
             raise
     net.notify("on_train_end", X=rows, y=None)
+    if not math.isfinite(net.history[-1, "train_loss"]):
+        raise ValueError(
+            "The training diverged: its loss is no longer a number. Lower lr, or look at a loss, "
+            "network or augmentation of your own."
+        )
     # what rests is small, and on the CPU: no rows held out, no state of the optimizer
     net.train_split = None
     net.optimizer_.state.clear()

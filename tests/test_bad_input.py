@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from skpair import PairEncoder, PairMatcher, pair_up, split_pairs, stack_pairs
 
@@ -67,6 +68,49 @@ def test_lengths_that_differ(digits, features):
             estimator.fit(*features[:1], features[1][:-1])
         with pytest.raises(ValueError, match="90 images and 89 skeletons.*pair_up"):
             estimator.fit(images, skeletons[:-1], y)
+
+
+def test_images_and_skeletons_without_cases(digits):
+    with pytest.raises(
+        ValueError, match=r"y has the shape \(90, 16, 16\).*fit\(X_img, X_skel, y\)"
+    ):
+        PairMatcher().fit(*split_pairs(digits[0]))
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda a, b: (a - b).square().sum().item(), "must give a tensor with one number"),
+        (lambda a, b: (a - b).square(), "must give a tensor with one number"),
+        (lambda a, b: (a - b).square().sum().detach(), "must not be detached"),
+    ],
+)
+def test_losses_of_ones_own_that_cannot_teach(features, loss, message):
+    class Loss(nn.Module):
+        def forward(self, image_emb, skeleton_emb, y_image, y_skeleton):
+            return loss(image_emb, skeleton_emb)
+
+    with pytest.raises(TypeError, match=message):
+        PairMatcher(loss=Loss()).fit(*features)
+
+
+def test_a_training_that_diverges(features):
+    class Loss(nn.Module):
+        def forward(self, image_emb, skeleton_emb, y_image, y_skeleton):
+            return (image_emb - skeleton_emb).sum() * float("inf")
+
+    with pytest.raises(ValueError, match="training diverged"):
+        PairMatcher(loss=Loss()).fit(*features)
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"gallery": "all"}, {"aggregate": "median"}, {"temperature": 0.0}]
+)
+def test_odd_parameters_set_after_fit(features, parameters):
+    X, y = features
+    matcher = PairMatcher(max_epochs=1).fit(X, y).set_params(**parameters)
+    with pytest.raises(ValueError, match=f"{next(iter(parameters))}"):
+        matcher.predict(X)
 
 
 @pytest.mark.parametrize("layout", ["pixels", "features", "files"])

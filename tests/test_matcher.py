@@ -426,6 +426,7 @@ def test_pairs_of_unequal_numbers_are_refused(layouts, layout):
             getattr(matcher, method)(images[:5], skeletons[:1])
         with pytest.raises(TypeError, match="3 positional arguments"):
             getattr(matcher, method)(images, skeletons, skeletons)
+    for method in ("pair_score", "pair_proba", "predict_pairs", "similarity_matrix"):
         with pytest.raises(ValueError):
             getattr(matcher, method)(images)  # no skeletons at all
 
