@@ -284,7 +284,7 @@ class PairMatcher(
 
         Returns
         -------
-        ndarray of shape (n, n_cases)
+        ndarray of shape (n, n_cases), float32
             A softmax of the similarities over `temperature`; rows sum to one.
         """
         return self._probabilities(self._case_scores(self._embed_images(X), "image"))
@@ -390,7 +390,7 @@ class PairMatcher(
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n,), float32
             In 0..1.
         """
         images, skeletons = self._embed_pairs(X, rest, aligned=True)
@@ -410,7 +410,7 @@ class PairMatcher(
 
         Returns
         -------
-        ndarray of shape (n, m)
+        ndarray of shape (n, m), float32
             As `pair_proba` has it.
         """
         return self._pair_proba_matrix(*self._embed_pairs(X, rest, aligned=False))
@@ -701,7 +701,8 @@ class PairMatcher(
     def _probabilities(self, scores):
         if self._compares_itself():
             return scores / np.maximum(scores.sum(axis=1, keepdims=True), 1e-30)
-        return softmax(scores.astype(np.float64) / self.temperature, axis=1)
+        # embeddings are float32: more digits would be noise
+        return softmax(scores / self.temperature, axis=1).astype(np.float32)
 
     def _case_probabilities(self, images, skeletons):
         return (

@@ -245,9 +245,9 @@ def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
             "arguments were given. sample_weight is not supported."
         )
     if not rest:
-        if np.ndim(y) > 2:
+        if y is not None and np.asarray(y).ndim > 2:
             raise ValueError(
-                f"y has the shape {np.shape(y)}, but it must hold the case of each row, (n,). "
+                f"y has the shape {np.asarray(y).shape}, but it must hold the case of each row, (n,). "
                 "Images and skeletons given apart are followed by their cases: "
                 "fit(X_img, X_skel, y)."
             )
