@@ -247,8 +247,8 @@ def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
     if not rest:
         if y is not None and np.asarray(y).ndim > 2:
             raise ValueError(
-                f"y has the shape {np.asarray(y).shape}, but it must hold the case of each row, (n,). "
-                "Images and skeletons given apart are followed by their cases: "
+                f"y has the shape {np.asarray(y).shape}, but it must hold the case of each row, "
+                "(n,). Images and skeletons given apart are followed by their cases: "
                 "fit(X_img, X_skel, y)."
             )
         return X, y
