@@ -136,9 +136,16 @@ def encode(module, half, batch_size, device):
     if device != "cpu":
         # fitted modules rest on the CPU, so that they can be loaded where there is no GPU
         module = copy.deepcopy(module).to(device)
+    encoded, done = None, 0
     with torch.inference_mode():
-        outputs = [module(to_tensor(b, device)).float().cpu() for b in half.batches(batch_size)]
-    return torch.cat(outputs).numpy()
+        for batch in half.batches(batch_size):
+            output = module(to_tensor(batch, device)).float().cpu().numpy()
+            if encoded is None:
+                # whole, once: small arrays kept between large ones would tear memory to pieces
+                encoded = np.empty((len(half), output.shape[1]), np.float32)
+            encoded[done : done + len(output)] = output
+            done += len(output)
+    return encoded
 
 
 def measure_batch_norm(module, half, batch_size, device):
