@@ -253,7 +253,8 @@ class PairMatcher(
         self.n_iter_ = len(net.history)
         known = (train, held_out) if len(held_out) else (slice(None), slice(None))
         self._set_threshold(images, skeletons, codes, *known, seed)
-        self.gallery_ = self._new_gallery(images, skeletons, codes)
+        if len(held_out):  # else the threshold's gallery knows all rows already
+            self.gallery_ = self._new_gallery(images, skeletons, codes)
         self.net_ = net
         return self
 
