@@ -121,28 +121,36 @@ class Gallery:
         queries : ndarray of shape (n, d), float32
             Embeddings.
         kinds : {"images", "skeletons", "both"}
-            Which known examples; "both" is the mean over the kinds that a case has.
+            Which known examples; "both" weighs the kinds that a case has equally.
         aggregate : {"mean", "max"}
             "mean": similarity to the mean known example; "max": to the most similar one.
         normalize : bool
-            Scale the mean example to length one, as it should be under the cosine.
+            Scale the mean of each kind, and the mean of both, to length one, as befits the cosine.
 
         Returns
         -------
         ndarray of shape (n, n_cases), float32
         """
+        if aggregate == "mean":
+            return queries @ self._mean_examples(kinds, unit if normalize else np.asarray).T
         total = np.zeros((len(queries), self.n_cases), np.float32)
         n_kinds = np.zeros(self.n_cases, np.float32)
         for known, cases in self._known(kinds):
-            present = np.unique(cases)
-            if aggregate == "mean":
-                means = np.stack([known[cases == c].mean(axis=0) for c in present])
-                total[:, present] += queries @ (unit(means) if normalize else means).T
-            else:
-                for c in present:
-                    total[:, c] += _max_similarity(queries, known[cases == c])
-            n_kinds[present] += 1
+            for c in np.unique(cases):
+                total[:, c] += _max_similarity(queries, known[cases == c])
+                n_kinds[c] += 1
         return total / n_kinds
+
+    def _mean_examples(self, kinds, scale):
+        """Average the known examples of each case, each kind first: (n_cases, d)."""
+        total = np.zeros((self.n_cases, self.images.shape[1]), np.float32)
+        n_kinds = np.zeros((self.n_cases, 1), np.float32)
+        for known, cases in self._known(kinds):
+            present = np.unique(cases)
+            means = np.stack([known[cases == c].mean(axis=0) for c in present])
+            total[present] += scale(means)
+            n_kinds[present] += 1
+        return scale(total / n_kinds)
 
     def case_probability(self, queries, loss, *, query_is_image):
         """Mean probability that a query forms a pair with the known examples of each case.

@@ -3,6 +3,9 @@
 Every loss is called as ``loss(image, skeleton, y_image, y_skeleton)`` with embeddings of shape
 (n, d) and integer cases of shape (n,), and gives a scalar. Row i of both sides shares a case. The
 similarity of two embeddings is their dot product: of unit vectors, that is the cosine.
+
+A loss with a true attribute `symmetric` makes no difference between the kinds: it can compare
+images with images and skeletons with skeletons as well, see `MatchingLoss`.
 """
 
 import math
@@ -33,6 +36,14 @@ def _other_case(y_image, y_skeleton):
     return rows, (weight > 0).float()
 
 
+def _two_of_a_case(y):
+    """Pair rows of a batch that share a case, each row once at most: two tensors of rows."""
+    y, order = torch.sort(y, stable=True)
+    place = torch.arange(len(y), device=y.device) - torch.searchsorted(y, y)  # within its case
+    first = ((place[:-1] % 2 == 0) & (y[:-1] == y[1:])).nonzero().squeeze(1)
+    return order[first], order[first + 1]
+
+
 class NPairLoss(nn.Module):
     r"""N-pair loss: one positive against the rows of all other cases at once.
 
@@ -49,6 +60,8 @@ class NPairLoss(nn.Module):
     ----------
     Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", NeurIPS 2016.
     """
+
+    symmetric = True
 
     def __init__(self, temperature=0.1):
         super().__init__()
@@ -80,6 +93,8 @@ class InfoNCELoss(nn.Module):
     van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018.
     """
 
+    symmetric = True
+
     def __init__(self, temperature=0.1):
         super().__init__()
         self.temperature = temperature
@@ -104,6 +119,8 @@ class SupConLoss(nn.Module):
     ----------
     Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020.
     """
+
+    symmetric = True
 
     def __init__(self, temperature=0.1):
         super().__init__()
@@ -132,6 +149,8 @@ class SigmoidLoss(nn.Module):
     ----------
     Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023.
     """
+
+    symmetric = True
 
     def __init__(self, temperature=0.1):
         super().__init__()
@@ -194,6 +213,8 @@ class ContrastiveLoss(nn.Module):
     Hadsell et al., "Dimensionality Reduction by Learning an Invariant Mapping", CVPR 2006.
     """
 
+    symmetric = True
+
     def __init__(self, margin=1.0):
         super().__init__()
         self.margin = margin
@@ -222,6 +243,8 @@ class TripletLoss(nn.Module):
     Schroff et al., "FaceNet: A Unified Embedding for Face Recognition and Clustering", CVPR 2015.
     """
 
+    symmetric = True
+
     def __init__(self, margin=1.0):
         super().__init__()
         self.margin = margin
@@ -235,6 +258,45 @@ class TripletLoss(nn.Module):
             negative = F.pairwise_distance(anchor, others[rows])
             total = total + (weight * F.relu(positive - negative + self.margin)).mean()
         return total / 2
+
+
+class MatchingLoss(nn.Module):
+    """What the layers minimize: a loss across the kinds, the same within each, and a penalty.
+
+    In cross-modal retrieval, the first two are the inter-modal and the intra-modal loss. Within a
+    kind, half of a batch is compared with the other half; a case's odd row does not take part.
+
+    Parameters
+    ----------
+    loss : nn.Module
+        Compares two sides.
+    within_kind : float
+        Weight of the loss among images and of that among skeletons, where `loss` is symmetric.
+    embedding_l2 : float
+        Weight of the mean squared length of the embeddings.
+    """
+
+    def __init__(self, loss, within_kind=0.0, embedding_l2=0.0):
+        super().__init__()
+        self.loss = loss
+        self.within_kind = within_kind if getattr(loss, "symmetric", False) else 0.0
+        self.embedding_l2 = embedding_l2
+
+    def forward(self, embeddings, y):
+        """Give the loss of a batch."""
+        image, skeleton = embeddings
+        loss = self.loss(image, skeleton, y, y)
+        if not isinstance(loss, torch.Tensor) or loss.ndim > 0 or not loss.is_floating_point():
+            raise TypeError(f"loss must give a tensor with one number, but gave {loss!r}.")
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            raise TypeError("loss gave a tensor without gradients: it must not be detached.")
+        if self.within_kind:
+            a, b = _two_of_a_case(y)
+            if len(a):
+                within = [self.loss(x[a], x[b], y[a], y[b]) for x in embeddings]
+                loss = loss + self.within_kind * sum(within)
+        penalty = image.square().sum(1).mean() + skeleton.square().sum(1).mean()
+        return loss + self.embedding_l2 * penalty
 
 
 #: Losses by name; each takes what it needs of a matcher's parameters.

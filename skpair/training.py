@@ -248,26 +248,6 @@ class OneCycle(Callback):
         self.step_ += 1
 
 
-class MatchingLoss(nn.Module):
-    """A loss on two embeddings, with a penalty on their length."""
-
-    def __init__(self, loss, embedding_l2=0.0):
-        super().__init__()
-        self.loss = loss
-        self.embedding_l2 = embedding_l2
-
-    def forward(self, embeddings, y):
-        """Give the loss of a batch."""
-        image, skeleton = embeddings
-        penalty = image.square().sum(1).mean() + skeleton.square().sum(1).mean()
-        loss = self.loss(image, skeleton, y, y)
-        if not isinstance(loss, torch.Tensor) or loss.ndim > 0 or not loss.is_floating_point():
-            raise TypeError(f"loss must give a tensor with one number, but gave {loss!r}.")
-        if torch.is_grad_enabled() and not loss.requires_grad:
-            raise TypeError("loss gave a tensor without gradients: it must not be detached.")
-        return loss + self.embedding_l2 * penalty
-
-
 def _say_nothing(message):
     """Take early stopping's message; a lambda could not be pickled."""
 

@@ -36,6 +36,7 @@ from skpair import PairEncoder, PairMatcher, pair_up, split_pairs, stack_pairs
         ({"hidden_dims": 8}, "hidden_dims must be a tuple of integers, got 8"),
         ({"dropout": 1.0}, "dropout must be >= 0 and < 1"),
         ({"margin": -0.1}, "margin must be >= 0"),
+        ({"within_kind": -1.0}, "within_kind must be >= 0"),
         ({"embedding_l2": -1.0}, "embedding_l2 must be >= 0"),
         ({"max_epochs": 0}, "max_epochs must be >= 1"),
         ({"batch_size": 1}, "batch_size must be >= 2"),

@@ -10,6 +10,7 @@ from skpair.losses import (
     BinaryCrossEntropyLoss,
     ContrastiveLoss,
     InfoNCELoss,
+    MatchingLoss,
     NPairLoss,
     SigmoidLoss,
     SupConLoss,
@@ -366,3 +367,61 @@ def test_every_loss_falls_where_cases_are_told_apart(name):
             loss(apart, apart, y, y).backward()
             optimizer.step()
     assert loss(apart, apart, y, y) < loss(apart, mixed, y, y)
+
+
+# ---- what is added to a loss ---------------------------------------------------------------------
+
+
+def test_within_kind_compares_rows_of_a_case_with_one_another():
+    image, skeleton = embeddings(6)
+    y = torch.tensor([0, 1, 0, 2, 1, 0])  # rows 0 and 2, and 1 and 4; rows 3 and 5 are left over
+    a, b = [0, 1], [2, 4]
+    loss = NPairLoss()
+    expected = loss(image, skeleton, y, y)
+    for x in (image, skeleton):
+        expected = expected + 0.7 * loss(x[a], x[b], y[a], y[b])
+    assert MatchingLoss(loss, within_kind=0.7)((image, skeleton), y).item() == pytest.approx(
+        expected.item()
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "binary_cross_entropy"])
+def test_within_kind_counts_in_every_symmetric_loss(name):
+    y = torch.tensor([0, 0, 1, 1])
+    both = embeddings(4)
+    torch.manual_seed(0)
+    across = MatchingLoss(make(name))(both, y)
+    torch.manual_seed(0)
+    assert MatchingLoss(make(name), within_kind=1.0)(both, y) > across
+
+
+def test_within_kind_needs_two_rows_of_a_case():
+    image, skeleton = embeddings(3)
+    y = torch.arange(3)
+    loss = NPairLoss()
+    assert MatchingLoss(loss, within_kind=1.0)((image, skeleton), y) == loss(image, skeleton, y, y)
+
+
+def test_within_kind_leaves_losses_alone_that_tell_the_kinds_apart():
+    class KindsDiffer(nn.Module):
+        def forward(self, image, skeleton, y_image, y_skeleton):
+            assert skeleton.min() > image.max()
+            return (image + skeleton).mean()
+
+    y = torch.zeros(4, dtype=int)
+    image = torch.zeros(4, 4, requires_grad=True)
+    for loss in (KindsDiffer(), make("binary_cross_entropy")):
+        torch.manual_seed(0)
+        plain = loss(image, image + 1, y, y)
+        torch.manual_seed(0)
+        assert MatchingLoss(loss, within_kind=1.0)((image, image + 1), y) == plain
+
+
+def test_embedding_l2_is_the_mean_squared_length_of_both_kinds():
+    y = torch.tensor([0, 0, 1])
+    image, skeleton = torch.tensor(IMAGES), torch.tensor(SKELETONS, requires_grad=True)
+    loss = NPairLoss()
+    # squared lengths: images 4, 2, 2; skeletons 1, 1, 5
+    assert MatchingLoss(loss, embedding_l2=0.3)((image, skeleton), y).item() == pytest.approx(
+        loss(image, skeleton, y, y).item() + 0.3 * (8 / 3 + 7 / 3)
+    )
