@@ -77,7 +77,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "auto" decides drawing by drawing for the rarer. In rows of pixels, not zero is ink.
     sampler : {"balanced", "natural"}, default="balanced"
         "balanced": every step holds every case equally often. "natural": rows as they come.
-    max_epochs : int, default=25
+    max_epochs : int, default=35
         Passes over the rows, of at least 8 steps each.
     batch_size : int, default=64
         Rows in a step of the training, and in a batch of `transform`.
@@ -137,7 +137,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         image_size=None,
         ink="auto",
         sampler="balanced",
-        max_epochs=25,
+        max_epochs=35,
         batch_size=64,
         lr=0.003,
         weight_decay=0.05,
