@@ -36,12 +36,15 @@ def _other_case(y_image, y_skeleton):
     return rows, (weight > 0).float()
 
 
-def _two_of_a_case(y):
-    """Pair rows of a batch that share a case, each row once at most: two tensors of rows."""
-    y, order = torch.sort(y, stable=True)
-    place = torch.arange(len(y), device=y.device) - torch.searchsorted(y, y)  # within its case
-    first = ((place[:-1] % 2 == 0) & (y[:-1] == y[1:])).nonzero().squeeze(1)
-    return order[first], order[first + 1]
+def _halves(y):
+    """Split a batch in two halves whose rows share a case one by one: two tensors of rows.
+
+    A row of the first half that finds no partner is its own; an odd row is left out. All sizes
+    are known beforehand, so a GPU need not wait.
+    """
+    order = torch.argsort(y, stable=True)
+    first, second = order[: len(y) // 2 * 2].view(-1, 2).unbind(1)
+    return first, torch.where(y[first] == y[second], second, first)
 
 
 class NPairLoss(nn.Module):
@@ -264,7 +267,7 @@ class MatchingLoss(nn.Module):
     """What the layers minimize: a loss across the kinds, the same within each, and a penalty.
 
     In cross-modal retrieval, the first two are the inter-modal and the intra-modal loss. Within a
-    kind, half of a batch is compared with the other half; a case's odd row does not take part.
+    kind, half of a batch is compared with the other half.
 
     Parameters
     ----------
@@ -290,11 +293,10 @@ class MatchingLoss(nn.Module):
             raise TypeError(f"loss must give a tensor with one number, but gave {loss!r}.")
         if torch.is_grad_enabled() and not loss.requires_grad:
             raise TypeError("loss gave a tensor without gradients: it must not be detached.")
-        if self.within_kind:
-            a, b = _two_of_a_case(y)
-            if len(a):
-                within = [self.loss(x[a], x[b], y[a], y[b]) for x in embeddings]
-                loss = loss + self.within_kind * sum(within)
+        if self.within_kind and len(y) > 1:
+            a, b = _halves(y)
+            within = [self.loss(x[a], x[b], y[a], y[b]) for x in embeddings]
+            loss = loss + self.within_kind * sum(within)
         penalty = image.square().sum(1).mean() + skeleton.square().sum(1).mean()
         return loss + self.embedding_l2 * penalty
 
