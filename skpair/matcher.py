@@ -55,7 +55,7 @@ class PairMatcher(
         Columns of the embeddings.
     hidden_dims : tuple of int, default=()
         Units of hidden layers before each fully connected layer.
-    dropout : float, default=0.1
+    dropout : float, default=0.3
         Probability with which an encoding's column is dropped in training.
     loss : str or nn.Module, default="n_pair"
         "n_pair", "info_nce", "sup_con" and "sigmoid" compare all rows of a batch;
@@ -156,7 +156,7 @@ class PairMatcher(
         training="two_stage",
         embedding_dim=64,
         hidden_dims=(),
-        dropout=0.1,
+        dropout=0.3,
         loss="n_pair",
         within_kind=0.5,
         similarity="cosine",
