@@ -1,0 +1,423 @@
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.datasets import make_moons
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import recall_score
+from sklearn.model_selection import (
+    LeaveOneGroupOut,
+    RepeatedStratifiedKFold,
+    StratifiedKFold,
+    cross_val_score,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import SVC
+
+from skpair import PairMatcher
+from skpair.comparison import (
+    _holm,
+    compare,
+    corrected_t_test,
+    encode_splits,
+    image_only,
+    one_hot_skeletons,
+    two_classifiers,
+)
+from skpair.metrics import pair_average_precision, pair_scorer, recall_at_k
+
+FAST = {"max_epochs": 3, "embedding_dim": 8}
+
+
+def noise_for_skeletons(X):
+    X = X.copy()
+    middle = X.shape[1] // 2
+    X[:, middle:] = np.random.default_rng(1).normal(size=X[:, middle:].shape)
+    return X
+
+
+# ---- controls ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "control", [image_only(), two_classifiers(), one_hot_skeletons(PairMatcher(random_state=0))]
+)
+def test_controls_name_cases_without_skeletons(features, control):
+    X, y = features
+    names = np.array(["x", "c", "k", "b"])[y]
+    control.fit(X, names)
+    assert control.score(X, names) > 0.9
+    noisy = noise_for_skeletons(X)
+    np.testing.assert_array_equal(control.predict(X), control.predict(noisy))
+    np.testing.assert_allclose(control.predict_proba(X), control.predict_proba(noisy))
+    np.testing.assert_allclose(control.predict_proba(X).sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [image_only, lambda: one_hot_skeletons(PairMatcher(**FAST))])
+def test_controls_learn_without_skeletons(features, make):
+    X, y = features
+    control, blind = (make(), make())
+    if hasattr(control, "matcher"):
+        control.matcher.random_state = blind.matcher.random_state = 0
+    control.fit(X, y)
+    blind.fit(noise_for_skeletons(X), y)
+    np.testing.assert_array_equal(control.predict_proba(X), blind.predict_proba(X))
+
+
+def test_two_classifiers_sum_over_cases(features):
+    X, y = features
+    control = two_classifiers(LogisticRegression(C=0.1)).fit(X, y)
+    middle = X.shape[1] // 2
+    p = control.image_classifier_.predict_proba(X[:, :middle])
+    q = control.skeleton_classifier_.predict_proba(X[:5, middle:])
+    np.testing.assert_array_equal(control.pair_proba_matrix(X, X[:5, middle:]), p @ q.T)
+    np.testing.assert_array_equal(control.pair_proba_matrix(X)[:, :5], p @ q.T)
+    assert control.image_classifier_[-1].C == 0.1
+    assert 0 < control.threshold_ < 1
+    assert pair_scorer(pair_average_precision)(control, X, y) > 0.8
+
+
+@pytest.mark.parametrize("control", [two_classifiers(), one_hot_skeletons()])
+def test_controls_want_encodings(digits, control):
+    with pytest.raises(ValueError, match="pixels.*put a PairEncoder before it"):
+        control.fit(*digits)
+
+
+# ---- compare -------------------------------------------------------------------------------------
+
+
+def test_compare(features):
+    X, y = features
+    result = compare(
+        {
+            "n_pair": PairMatcher(**FAST),
+            "again": PairMatcher(**FAST),
+            "image_only": image_only(),
+            "guess": DummyClassifier(),
+        },
+        X,
+        y,
+        random_state=0,
+    )
+    assert repr(result) == "Comparison(4 estimators, 10 splits)"
+    assert result.scores.columns.tolist() == ["estimator", "split", "seed", "metric", "score"]
+    counts = result.scores.value_counts(["estimator", "metric"])
+    assert set(counts) == {10}
+    pairs = result.scores.query("metric == 'pair_average_precision'")["estimator"]
+    assert set(pairs) == {"n_pair", "again"}
+    assert set(result.fits["n_train"]) == set(result.fits["n_test"]) == {60}
+
+    summary = result.summary()
+    guessed = summary.loc[("balanced_accuracy", "guess")]
+    assert guessed["mean"] == 0.25 and guessed["low"] == guessed["high"] == 0.25
+    known = summary.loc[("balanced_accuracy", "image_only")]
+    assert known["mean"] > 0.8
+    learnt = summary.loc[("balanced_accuracy", "n_pair")]
+    assert learnt["low"] < learnt["mean"] < learnt["high"]
+
+    test = result.test("n_pair")
+    itself = test.xs("again", level="estimator")
+    assert (itself["difference"] == 0).all() and (itself["p_holm"] == 1).all()
+    assert test.loc[("balanced_accuracy", "guess"), "p_holm"] < 1e-3
+    assert test.loc[("balanced_accuracy", "guess"), "difference"] > 0.5
+    assert len(test) == 2 * 3 + 1  # no pairs but those of "again"
+    assert (test["p_holm"] >= test["p"]).all()
+    one = result.test("n_pair", "balanced_accuracy")
+    assert one.index.get_level_values("metric").unique() == ["balanced_accuracy"]
+    with pytest.raises(ValueError, match="reference='nobody' is unknown; known are 'n_pair'"):
+        result.test("nobody")
+    with pytest.raises(ValueError, match="metrics='accuracy' is unknown"):
+        result.test("n_pair", ["accuracy"])
+
+    by_case = result.by_case()
+    assert by_case.loc["balanced_accuracy", "n"].tolist() == [30, 15, 10, 5]
+    assert by_case.loc["balanced_accuracy", "guess"].tolist() == [1, 0, 0, 0]
+    assert by_case.loc["pair_average_precision", "guess"].isna().all()
+    means = by_case.groupby(level="metric")["n_pair"].mean()
+    assert means["balanced_accuracy"] == pytest.approx(
+        summary.loc[("balanced_accuracy", "n_pair"), "mean"]
+    )
+    assert means["pair_average_precision"] == pytest.approx(
+        summary.loc[("pair_average_precision", "n_pair"), "mean"]
+    )
+
+
+def test_scores_are_those_of_cross_validation(features):
+    X, y = features
+    cv = StratifiedKFold(3)
+    result = compare({"a": image_only()}, X, y, cv=cv, scoring=["accuracy", "balanced_accuracy"])
+    for metric in ("accuracy", "balanced_accuracy"):
+        scores = result.scores.query("metric == @metric")["score"]
+        assert (
+            scores.tolist() == cross_val_score(image_only(), X, y, cv=cv, scoring=metric).tolist()
+        )
+    recall = result.case_scores.query("split == 0")["score"]
+    train, test = next(cv.split(X, y))
+    named = image_only().fit(X[train], y[train]).predict(X[test])
+    assert recall.tolist() == recall_score(y[test], named, average=None).tolist()
+
+
+def test_a_case_that_is_in_no_test_rows_has_no_score(features):
+    X, y = features
+    rows = np.arange(len(y))
+    rare = y == 3
+    cv = [(rows[::2], rows[1::2][~rare[1::2]]), (rows[1::2], rows[::2])]
+    result = compare({"a": two_classifiers()}, X, y, cv=cv, scoring="pair_average_precision")
+    scores = result.case_scores.pivot(index="split", columns="case", values="score")
+    assert np.isnan(scores.loc[0, 3]) and scores.notna().sum().sum() == 7
+    assert result.by_case().loc[("pair_average_precision", 3), "a"] == scores.loc[1, 3]
+    expected = scores.mean(axis=1)  # over the cases that are there
+    np.testing.assert_allclose(result.scores["score"], expected)
+
+
+def test_seeds_are_shared_and_averaged(features):
+    X, y = features
+    pair = {"a": PairMatcher(**FAST), "b": make_pipeline(PairMatcher(**FAST))}
+    result = compare(pair, X, y, cv=2, n_seeds=3, scoring="balanced_accuracy", random_state=0)
+    table = result.scores.pivot(index=["split", "seed"], columns="estimator", values="score")
+    assert (table["a"] == table["b"]).all()
+    assert table["a"].nunique() > 2
+    mean = result.summary().loc[("balanced_accuracy", "a")]
+    assert mean["n_splits"] == 2 and mean["mean"] == pytest.approx(table["a"].mean())
+    again = compare(pair, X, y, cv=2, n_seeds=3, scoring="balanced_accuracy", random_state=0)
+    pd.testing.assert_frame_equal(result.scores, again.scores)
+    assert pair["a"].random_state is None
+
+
+def test_the_seed_of_numpy_is_left_alone(features):
+    before = np.random.get_state()[1].tolist()
+    compare({"a": image_only()}, *features, cv=2)
+    assert np.random.get_state()[1].tolist() == before
+
+
+def test_search_is_nested(features):
+    X, y = features
+    grid = {"temperature": [0.1, 1e6]}
+    result = compare(
+        {"searched": (PairMatcher(**FAST), grid), "fixed": PairMatcher(**FAST)},
+        X,
+        y,
+        cv=2,
+        scoring=["balanced_accuracy", "pair_average_precision"],
+        refit="pair_average_precision",
+        random_state=0,
+    )
+    assert result.fits["params"].tolist() == [{"temperature": 0.1}] * 2 + [{}] * 2
+    scores = result.scores.pivot(index=["split", "metric"], columns="estimator", values="score")
+    assert (scores["searched"] == scores["fixed"]).all()
+
+
+class RowsSeen(DummyClassifier):
+    """Notes the rows and groups that it is fitted on."""
+
+    fits = []
+
+    def __init__(self, strategy="prior", tag=0):
+        super().__init__(strategy=strategy)
+        self.tag = tag
+
+    def fit(self, X, y):
+        RowsSeen.fits.append(set(X[:, 0].astype(int)))
+        return super().fit(X, y)
+
+
+@pytest.mark.parametrize("cv", [None, LeaveOneGroupOut()])
+def test_groups_stay_together_in_both_loops(cv):
+    y = np.tile([0, 1], 30)
+    groups = np.repeat(np.arange(6), 10)
+    X = np.stack([np.arange(60), np.random.default_rng(0).normal(size=60)], axis=1)
+    RowsSeen.fits.clear()
+    compare(
+        {"a": (RowsSeen(), {"tag": [0, 1]})},
+        X,
+        y,
+        cv=cv,
+        groups=groups,
+        scoring="accuracy",
+        inner_cv=None if cv is None else LeaveOneGroupOut(),
+        random_state=0,
+    )
+    assert len(RowsSeen.fits) > 10
+    for seen in RowsSeen.fits:
+        for group in range(6):
+            together = set(np.flatnonzero(groups == group))
+            assert together <= seen or not together & seen
+
+
+def test_workers_give_the_same(features):
+    X, y = features
+    pair = {"a": PairMatcher(**FAST), "b": (two_classifiers(), {"classifier": [None]})}
+    alone, workers = (compare(pair, X, y, cv=2, random_state=0, n_jobs=n) for n in (None, 2))
+    pd.testing.assert_frame_equal(alone.scores, workers.scores)
+
+
+def test_plot(features):
+    result = compare({"a": image_only(), "b": two_classifiers()}, *features, random_state=0)
+    figure = result.plot()
+    titles = [panel.get_title() for panel in figure.axes]
+    assert titles == ["balanced accuracy", "f1 macro", "pair average precision"]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["a", "b"]
+    assert len(result.plot(["f1_macro"]).axes) == 1
+    with pytest.raises(ValueError, match="metrics='accuracy' is unknown"):
+        result.plot(["accuracy"])
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"estimators": {}}, "dict of names"),
+        ({"estimators": [PairMatcher()]}, "dict of names"),
+        ({"estimators": {"a": PairMatcher}}, "'a' must be an estimator or"),
+        ({"estimators": {"a": (PairMatcher(), {}, 3)}}, "'a' must be an estimator or"),
+        ({"scoring": "precision_of_pairs"}, "is no scorer of scikit-learn and none of"),
+        ({"scoring": []}, "scoring must be"),
+        ({"refit": "accuracy"}, "refit='accuracy' is unknown"),
+        ({"n_seeds": 0}, "n_seeds must be >= 1"),
+        ({"groups": [1, 2]}, "inconsistent numbers"),
+        ({"cv": 1}, "at least one train/test split"),
+        (
+            {"estimators": {"a": image_only()}, "scoring": "pair_roc_auc"},
+            "no methods for .*pair_roc_auc",
+        ),
+    ],
+)
+def test_bad_input(features, changes, message):
+    X, y = features
+    with pytest.raises(ValueError, match=message):
+        compare(**{"estimators": {"a": PairMatcher(**FAST)}, "X": X, "y": y, **changes})
+
+
+def test_one_split_has_no_test(features):
+    X, y = features
+    half = np.arange(60)
+    result = compare({"a": image_only(), "b": two_classifiers()}, X, y, cv=[(half, half + 60)])
+    assert result.summary()["low"].isna().all()
+    with pytest.raises(ValueError, match="at least two splits"):
+        result.test("a")
+
+
+@pytest.mark.parametrize(
+    "scoring, name",
+    [
+        (pair_scorer(recall_at_k, k=2), "recall_at_k"),
+        ({"first two": pair_scorer(recall_at_k, k=2)}, "first two"),
+        (lambda estimator, X, y: 0.5, "score"),
+    ],
+)
+def test_scorers_of_any_kind(features, scoring, name):
+    result = compare({"a": two_classifiers()}, *features, cv=2, scoring=scoring)
+    assert result.scores["metric"].unique().tolist() == [name]
+
+
+# ---- leaks ---------------------------------------------------------------------------------------
+
+
+def test_a_planted_leak_is_warned_of(digits, files):
+    X, y = digits
+    X = X.copy()
+    same = np.flatnonzero(y == 0)[[0, -1]]
+    cv = StratifiedKFold(2)
+    X[same[0], 0] = X[same[1], 0]  # the photo, not the skeleton
+    classify = {"a": make_pipeline(Columns(), LogisticRegression())}
+    with pytest.warns(UserWarning, match=rf"1 test rows hold the very same image.*{same[0]}"):
+        compare(classify, X, y, cv=cv, scoring="accuracy")
+    table, y = files
+    table = table.copy()
+    table.loc[same[1], "skeleton"] = copied(table.loc[same[0], "skeleton"])
+    with pytest.warns(UserWarning, match="1 test rows hold the very same skeleton"):
+        compare(classify, table, y, cv=cv, scoring="accuracy")
+
+
+def test_groups_that_hold_the_leak_calm_the_warning(features):
+    X, y = features
+    X = np.concatenate([X, X])
+    groups = np.tile(np.arange(120), 2)
+    compare({"a": image_only()}, X, np.tile(y, 2), groups=groups, scoring="accuracy")
+    with pytest.warns(UserWarning, match="the very same"):
+        compare({"a": image_only()}, X, np.tile(y, 2), scoring="accuracy")
+
+
+class Columns(TransformerMixin, BaseEstimator):
+    """Turns rows of any layout into two columns."""
+
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def transform(self, X):
+        return np.arange(2 * len(X)).reshape(-1, 2)
+
+
+def copied(path):
+    copy = os.path.join(os.path.dirname(path), "copy.png")
+    with open(path, "rb") as source, open(copy, "wb") as target:
+        target.write(source.read())
+    return copy
+
+
+# ---- encodings by split --------------------------------------------------------------------------
+
+
+class Centre(TransformerMixin, BaseEstimator):
+    """Takes the mean of the rows of `fit` away, and notes its seed."""
+
+    seeds = []
+
+    def __init__(self, random_state=None):
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        Centre.seeds.append(self.random_state)
+        self.mean_ = X.mean(axis=0)
+        return self
+
+    def transform(self, X):
+        return X - self.mean_
+
+
+def test_encoders_learn_from_training_rows_only(features):
+    X, y = features
+    Centre.seeds.clear()
+    cv = StratifiedKFold(3)
+    encoded = encode_splits(Centre(), X, y, cv=cv, random_state=0)
+    assert encoded.X.shape == (3 * 120, 20)
+    assert len(set(Centre.seeds)) == 3
+    for (train, test), (own_train, own_test) in zip(encoded.cv, cv.split(X, y), strict=True):
+        mean = X[own_train].mean(axis=0)
+        np.testing.assert_array_equal(encoded.X[train], X[own_train] - mean)
+        np.testing.assert_array_equal(encoded.X[test], X[own_test] - mean)
+        np.testing.assert_array_equal(encoded.y[test], y[own_test])
+    result = compare({"a": image_only()}, **encoded)
+    assert result.fits["n_test"].tolist() == [40] * 3
+
+
+# ---- statistics ----------------------------------------------------------------------------------
+
+
+def test_corrected_t_test_agrees_with_scikit_learns_example():
+    """ "Statistical comparison of models using grid search" of its documentation."""
+    X, y = make_moons(noise=0.352, random_state=1, n_samples=100)
+    cv = RepeatedStratifiedKFold(n_splits=10, n_repeats=10, random_state=0)
+    rbf, linear = (
+        cross_val_score(SVC(kernel=kernel, random_state=0), X, y, scoring="roc_auc", cv=cv)
+        for kernel in ("rbf", "linear")
+    )
+    t, p = corrected_t_test(rbf - linear, 10 / 90)
+    assert round(t, 3) == 0.750
+    assert round(p / 2, 3) == 0.227  # there, it is one-sided
+    assert corrected_t_test(linear - rbf, 10 / 90) == (-t, p)
+
+
+def test_corrected_t_test_of_no_variance():
+    assert corrected_t_test([0.0, 0.0, 0.0], 1.0) == (0.0, 1.0)
+    assert corrected_t_test([0.5, 0.5, 0.5], 1.0) == (np.inf, 0.0)
+
+
+def test_holm_by_hand():
+    p = np.array([0.01, 0.04, np.nan, 0.03, 0.6])
+    np.testing.assert_allclose(_holm(p), [0.04, 0.09, np.nan, 0.09, 0.6])
+    np.testing.assert_allclose(_holm(np.array([0.5, 0.9])), [1.0, 1.0])
