@@ -263,6 +263,41 @@ class TripletLoss(nn.Module):
         return total / 2
 
 
+class MetricLearningLoss(nn.Module):
+    """Adapter of pytorch-metric-learning: a loss of that library, between images and skeletons.
+
+    Takes the losses that accept reference embeddings (`ref_emb`): images are compared with
+    skeletons and skeletons with images. Losses that hold proxies or weights of their own for each
+    case know one kind only, and do not fit.
+
+    Parameters
+    ----------
+    loss : nn.Module
+        Called as ``loss(embeddings, labels, ref_emb=..., ref_labels=...)``, such as
+        ``pytorch_metric_learning.losses.MultiSimilarityLoss()``.
+
+    Examples
+    --------
+    A matcher that learns with it, where that library is installed::
+
+        from pytorch_metric_learning.losses import MultiSimilarityLoss
+        PairMatcher(loss=MetricLearningLoss(MultiSimilarityLoss()))
+    """
+
+    symmetric = True
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, image, skeleton, y_image, y_skeleton):
+        """Give the loss of a batch."""
+        # were the labels one and the same tensor, row i would be no positive of row i there
+        there = self.loss(image, y_image, ref_emb=skeleton, ref_labels=y_skeleton.clone())
+        back = self.loss(skeleton, y_skeleton, ref_emb=image, ref_labels=y_image.clone())
+        return (there + back) / 2
+
+
 class MatchingLoss(nn.Module):
     """What the layers minimize: a loss across the kinds, the same within each, and a penalty.
 

@@ -5,12 +5,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from skpair import PairMatcher
 from skpair.losses import (
     LOSSES,
     BinaryCrossEntropyLoss,
     ContrastiveLoss,
     InfoNCELoss,
     MatchingLoss,
+    MetricLearningLoss,
     NPairLoss,
     SigmoidLoss,
     SupConLoss,
@@ -428,3 +430,29 @@ def test_embedding_l2_is_the_mean_squared_length_of_both_kinds():
     assert MatchingLoss(loss, embedding_l2=0.3)((image, skeleton), y).item() == pytest.approx(
         loss(image, skeleton, y, y).item() + 0.3 * (8 / 3 + 7 / 3)
     )
+
+
+# ---- the losses of pytorch-metric-learning -------------------------------------------------------
+
+
+def test_adapter_of_metric_learning_agrees_with_our_own():
+    from pytorch_metric_learning.losses import SupConLoss as Theirs
+
+    image, skeleton = F.normalize(
+        torch.randn(2, 9, 5, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    y = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2])
+    ours = SupConLoss(temperature=0.2)(image, skeleton, y, y)
+    theirs = MetricLearningLoss(Theirs(temperature=0.2))(image, skeleton, y, y)
+    torch.testing.assert_close(theirs, ours)
+
+
+@pytest.mark.parametrize("name", ["MultiSimilarityLoss", "CircleLoss", "TripletMarginLoss"])
+def test_losses_of_metric_learning_train_a_matcher(features, name):
+    from pytorch_metric_learning import losses
+
+    X, y = features
+    loss = MetricLearningLoss(getattr(losses, name)())
+    matcher = PairMatcher(loss=loss, max_epochs=20, random_state=0).fit(X, y)
+    assert matcher.score(X, y) > 0.9
+    assert matcher.history_[-1, "train_loss"] < matcher.history_[0, "train_loss"]
