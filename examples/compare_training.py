@@ -1,0 +1,398 @@
+"""Compare N-pair loss with the traditional training on pairs, fairly, and beside controls.
+
+Every loss gets the same towers, encodings, layers, steps and schedule, under two ways of sampling.
+Prints the tables of the page "N-pair loss and pairwise training" of the documentation, and writes
+them with its figures::
+
+    python examples/compare_training.py [folder, docs/comparison by default]
+
+It needs matplotlib; where pytorch-metric-learning is installed, some of its losses are peers.
+"""
+
+import copy
+import importlib.util
+import sys
+import warnings
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from scipy import ndimage
+from sklearn.manifold import TSNE
+from sklearn.metrics import balanced_accuracy_score, recall_score, silhouette_samples
+from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import KNeighborsClassifier
+
+from skpair import PairEncoder, PairMatcher, split_pairs
+from skpair.comparison import (
+    compare,
+    encode_splits,
+    image_only,
+    one_hot_skeletons,
+    two_classifiers,
+)
+from skpair.datasets import load_digit_pairs, make_copepods
+from skpair.gallery import Gallery
+from skpair.losses import MetricLearningLoss
+from skpair.metrics import pair_average_precision, pair_scorer, recall_at_k
+
+ALL_PAIRS = ["n_pair", "info_nce", "sup_con", "sigmoid"]
+PAIRWISE = ["binary_cross_entropy", "contrastive", "triplet"]
+SCORING = {
+    "balanced accuracy": "balanced_accuracy",
+    "macro-F1": "f1_macro",
+    "pair AP": "pair_average_precision",
+    "raw AP": pair_scorer(pair_average_precision, response="similarity"),
+}
+COLOURS = dict(zip(ALL_PAIRS + PAIRWISE, [f"C{i}" for i in range(7)], strict=True))
+N_JOBS = 2
+
+
+def matchers(losses=(*ALL_PAIRS, *PAIRWISE), samplers=("balanced", "natural"), **parameters):
+    """Make a matcher for each loss and sampler, by name."""
+    return {
+        f"{loss}, {sampler}": PairMatcher(loss=loss, sampler=sampler, **parameters)
+        for sampler in samplers
+        for loss in losses
+    }
+
+
+def peers():
+    """Make matchers with losses of pytorch-metric-learning, if it is installed."""
+    if importlib.util.find_spec("pytorch_metric_learning") is None:
+        return {}
+    from pytorch_metric_learning import losses
+
+    names = ["SupConLoss", "MultiSimilarityLoss", "CircleLoss"]
+    loss = {name: MetricLearningLoss(getattr(losses, name)()) for name in names}
+    return {f"{name} (peer)": PairMatcher(loss=loss[name]) for name in names}
+
+
+class Report:
+    """Prints tables, and keeps them and the figures in a folder."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.started = perf_counter()
+
+    def table(self, name, title, frame):
+        """Print a table and write it to a text file."""
+        text = f"{title}\n\n{frame.to_string(float_format='%.3f', na_rep='-')}\n"
+        (self.folder / f"{name}.txt").write_text(text)
+        print(f"\n{text}({perf_counter() - self.started:.0f} s so far)", flush=True)
+
+    def figure(self, name, figure):
+        """Write a figure."""
+        figure.savefig(self.folder / f"{name}.png", dpi=90)
+
+
+# ---- 1. the same splits for all ------------------------------------------------------------------
+
+
+def main_tables(report, name, X, y):
+    """Five times two folds: every loss, both samplers, the controls; the test against n_pair."""
+    encoded = encode_splits(PairEncoder(), X, y, random_state=0)
+    estimators = {
+        **matchers(),
+        "n_pair dot, balanced": PairMatcher(similarity="dot", temperature=1.0),
+        "n_pair dot, natural": PairMatcher(similarity="dot", temperature=1.0, sampler="natural"),
+        **peers(),
+        "two classifiers": two_classifiers(),
+        "image only": image_only(),
+        "one-hot skeletons": one_hot_skeletons(PairMatcher()),
+        "n_pair, skeletons only": PairMatcher(gallery="skeletons"),
+    }
+    result = compare(estimators, **encoded, scoring=SCORING, n_jobs=N_JOBS, random_state=0)
+    means = result.summary()["mean"].unstack("metric").reindex(estimators)[list(SCORING)]
+    test = result.test("n_pair, balanced", ["balanced accuracy", "pair AP"])
+    for metric in ("balanced accuracy", "pair AP"):
+        means[f"p ({metric})"] = test["p_holm"].xs(metric, level="metric")
+    title = f"{name}: {len(y)} rows of {len(np.unique(y))} cases, {np.bincount(y).tolist()}"
+    report.table(f"losses_{name}", f"{title}; means over 5 x 2 folds", means)
+    shown = ["n_pair, balanced", *(f"{loss}, balanced" for loss in PAIRWISE), "two classifiers"]
+    by_case = result.by_case().loc["pair AP", ["n", *shown]]
+    report.table(f"cases_{name}", f"{name}: pair AP by case, and n test rows", by_case)
+    report.figure(f"losses_{name}", result.plot(["balanced accuracy", "pair AP"]))
+    return encoded
+
+
+def few_and_many_steps(report, name, encoded):
+    """Two folds: each loss after few passes, as many as by default, and many."""
+    few = {"X": encoded.X, "y": encoded.y, "cv": encoded.cv[:2]}
+    columns = {}
+    for epochs in (5, 50, 200):
+        estimators = matchers(max_epochs=epochs)
+        result = compare(estimators, **few, scoring=SCORING, n_jobs=N_JOBS, random_state=0)
+        means = result.summary()["mean"].unstack("metric").reindex(estimators)
+        for metric in ("balanced accuracy", "pair AP"):
+            columns[metric, epochs] = means[metric]
+    table = pd.DataFrame(columns).sort_index(axis=1)
+    report.table(f"steps_{name}", f"{name}: by max_epochs; means over 2 folds", table)
+
+
+# ---- 2. imbalance, and few drawings --------------------------------------------------------------
+
+
+def curves(report, name, label, values, draw):
+    """Score each loss against a property of the data: two folds of 600 drawn copepods."""
+    columns = {}
+    for value in values:
+        X, y = make_copepods(600, image_size=48, random_state=0, return_X_y=True, **draw(value))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "In a split")  # few drawings are shared on purpose
+            cv = StratifiedKFold(2, shuffle=True, random_state=0)
+            encoded = encode_splits(PairEncoder(), X, y, cv=cv, random_state=0)
+            estimators = {**matchers(), "two classifiers": two_classifiers()}
+            result = compare(estimators, **encoded, scoring=SCORING, n_jobs=N_JOBS, random_state=0)
+        means = result.summary()["mean"].unstack("metric").reindex(estimators)
+        for metric in ("balanced accuracy", "pair AP"):
+            columns[metric, value] = means[metric]
+    table = pd.DataFrame(columns).sort_index(axis=1)
+    report.table(name, f"600 drawn copepods, by {label}; means over 2 folds", table)
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True, sharey="row")
+    for row, metric in enumerate(("balanced accuracy", "pair AP")):
+        for column, sampler in enumerate(("balanced", "natural")):
+            panel = panels[row, column]
+            for loss, colour in COLOURS.items():
+                scores = table.loc[f"{loss}, {sampler}", metric]
+                style = "-" if loss in ALL_PAIRS else "--"
+                places = range(len(values))
+                panel.plot(places, scores, style, marker="o", color=colour, label=loss)
+            panel.set_xticks(range(len(values)), values)
+            panel.set_title(f"{sampler} sampling", fontsize=10)
+            panel.grid(alpha=0.3)
+        panels[row, 0].set_ylabel(metric)
+    for panel in panels[1]:
+        panel.set_xlabel(label)
+    panels[0, 1].legend(fontsize=8)
+    report.figure(name, figure)
+
+
+# ---- 3. a case that nobody has seen --------------------------------------------------------------
+
+NEW_CASE_LOSSES = ["n_pair", *PAIRWISE]
+
+
+def new_cases(report, n_drawings=10):
+    """Leave out each case in turn, then make it known by some drawings."""
+    X, y = make_copepods(600, image_size=48, random_state=0, return_X_y=True)
+    cv = StratifiedKFold(2, shuffle=True, random_state=0)
+    train, test = next(cv.split(X, y))
+    rows = []
+    for new in np.unique(y):
+        known = train[y[train] != new]
+        drawings = split_pairs(X[train[y[train] == new][:n_drawings]])[1]
+        encoder = PairEncoder(random_state=0).fit(X[known], y[known])
+        features, tested = encoder.transform(X[known]), encoder.transform(X[test])
+        new_features = encoder.encode_skeletons(drawings)
+        for loss in NEW_CASE_LOSSES:
+            matcher = PairMatcher(loss=loss, random_state=0).fit(features, y[known])
+            rows.append((loss, new, *judge_new_case(matcher, tested, y[test], new, new_features)))
+        rows.append(("nearest pixels", new, *judge_pixels(X, y, known, test, new, drawings)))
+    columns = ["recall of the new case", "old cases before", "old cases after"]
+    columns += ["pair AP of the new case", "recall at 5 drawings"]
+    table = pd.DataFrame(rows, columns=["way", "case", *columns])
+    means = table.groupby("way", sort=False)[columns].mean()
+    means["pair AP by chance"] = np.mean([np.mean(y[test] == case) for case in np.unique(y)])
+    title = f"Each of 8 cases left out in turn, then known by up to {n_drawings} drawings; means"
+    report.table("new_cases", title, means)
+
+
+def judge_new_case(matcher, features, y, new, drawings):
+    """Score a case before and after its drawings have joined the gallery."""
+    old = y != new
+    before = matcher.predict(features)
+    known, added = matcher.gallery_, matcher.embed_skeletons(drawings)
+    code = len(matcher.classes_)  # the new case is the last
+    grown = copy.copy(matcher)
+    grown.classes_ = np.append(matcher.classes_, new)
+    grown.gallery_ = Gallery(
+        code + 1,
+        known.images,
+        known.image_cases,
+        np.concatenate([known.skeletons, added]),
+        np.concatenate([known.skeleton_cases, np.full(len(added), code)]),
+    )
+    after = grown.predict(features)
+    similarity = matcher.similarity_matrix(features)
+    return (*judge_names(y, before, after, old), *judge_pairs(y, similarity, new))
+
+
+def judge_pixels(X, y, known, test, new, drawings):
+    """Score the same without any training: blurred pixels of both kinds, compared as they are."""
+    images, skeletons = split_pairs(X)
+    darkness = blurred(255.0 - images)
+    ink, new_ink = blurred(skeletons), blurred(drawings)
+    cases = np.append(np.unique(y[known]), new)
+    means = np.stack([ink[known[y[known] == case]].mean(axis=0) for case in cases[:-1]])
+    scores = darkness[test] @ np.vstack([means, new_ink.mean(axis=0)]).T
+    before, after = cases[scores[:, :-1].argmax(axis=1)], cases[scores.argmax(axis=1)]
+    pairs = judge_pairs(y[test], darkness[test] @ ink[test].T, new)
+    return (*judge_names(y[test], before, after, y[test] != new), *pairs)
+
+
+def judge_names(y, before, after, old):
+    """Recall of the new case, and balanced accuracy on the old ones before and after."""
+    recall = (after[~old] == y[~old]).mean()
+    cases = np.unique(y[old])
+    kept = [
+        recall_score(y[old], names[old], labels=cases, average="macro", zero_division=0)
+        for names in (before, after)
+    ]
+    return recall, *kept
+
+
+def judge_pairs(y, similarity, new):
+    """Average precision and recall among the first five drawings, of the new case's images."""
+    asked = y == new
+    given = y[asked], y, similarity[asked]
+    return pair_average_precision(*given), recall_at_k(*given, 5)
+
+
+def blurred(pictures):
+    """Blurred, standardized rows of pixels."""
+    smooth = ndimage.gaussian_filter(pictures.astype(float), (0, 2, 2))[:, ::3, ::3]
+    rows = smooth.reshape(len(smooth), -1)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+# ---- 4. the latent space -------------------------------------------------------------------------
+
+DAMAGES = {
+    "none": [0],
+    "noise": [20, 40, 80],  # standard deviation, of 255
+    "blur": [0.5, 1, 2],  # standard deviation, pixels
+    "rotation": [10, 30, 90],  # degrees
+}
+
+
+def damaged(images, kind, amount):
+    """Images (n, H, W) with noise, blurred or turned."""
+    if kind == "noise":
+        noise = np.random.default_rng(0).normal(scale=amount, size=images.shape)
+        return np.clip(images + noise, 0, 255).astype(np.uint8)
+    if kind == "blur":
+        return ndimage.gaussian_filter(images, (0, amount, amount))
+    if kind == "rotation":
+        return ndimage.rotate(images, amount, axes=(1, 2), reshape=False, mode="reflect", order=1)
+    return images
+
+
+def latent_space(report, X, y):
+    """Measure and map the embeddings of each loss, and how they bear damaged images."""
+    cv = StratifiedKFold(2, shuffle=True, random_state=0)
+    train, test = next(cv.split(X, y))
+    images, skeletons = split_pairs(X[test])
+    encoder = PairEncoder(random_state=0).fit(X[train], y[train])
+    features = encoder.transform(X[train])
+    spaces = {
+        loss: PairMatcher(loss=loss, random_state=0).fit(features, y[train])
+        for loss in NEW_CASE_LOSSES
+    }
+    drawn = encoder.encode_skeletons(skeletons)
+    measures, robust, maps = [], [], {}
+    for kind, amounts in DAMAGES.items():
+        for amount in amounts:
+            seen = encoder.encode_images(damaged(images, kind, amount))
+            row = {"damage": kind, "amount": amount}
+            row["encodings"] = neighbours(features[:, : seen.shape[1]], y[train], seen, y[test])
+            for loss, matcher in spaces.items():
+                known, asked = matcher.transform(features), matcher.transform(seen)
+                row[loss] = neighbours(known, y[train], asked, y[test])
+                row[f"{loss}, predict"] = balanced_accuracy_score(y[test], matcher.predict(seen))
+                if kind == "none":
+                    answers = matcher.embed_skeletons(drawn)
+                    maps[loss] = asked, answers
+                    measures.append((loss, row[loss], *shape_of_space(asked, answers, y[test])))
+            robust.append(row)
+    columns = ["5 neighbours", "silhouette", "of skeletons", "gap", "gap by chance"]
+    table = pd.DataFrame(measures, columns=["loss", *columns]).set_index("loss")
+    report.table("latent_space", "Embeddings of drawn copepods: balanced accuracy and shape", table)
+    table = pd.DataFrame(robust).set_index(["damage", "amount"])
+    report.table("robustness", "Balanced accuracy of 5 neighbours under damage", table)
+    draw_robustness(report, table)
+    draw_maps(report, maps, y[test])
+
+
+def neighbours(known, y_known, asked, y_asked):
+    """Balanced accuracy of five nearest neighbours."""
+    classifier = KNeighborsClassifier(5, weights="distance").fit(known, y_known)
+    return balanced_accuracy_score(y_asked, classifier.predict(asked))
+
+
+def shape_of_space(images, skeletons, y):
+    """Macro silhouettes of both kinds, and the gap between the kinds' centroids.
+
+    The gap is the distance of the two centroids; by chance it is that of two random halves.
+    """
+
+    def silhouette(rows):
+        values = silhouette_samples(rows, y)
+        return np.mean([values[y == case].mean() for case in np.unique(y)])
+
+    both = np.concatenate([images, skeletons])
+    halves = np.array_split(np.random.default_rng(0).permutation(len(both)), 2)
+    gaps = [
+        np.linalg.norm(a.mean(axis=0) - b.mean(axis=0))
+        for a, b in ((images, skeletons), [both[half] for half in halves])
+    ]
+    return silhouette(images), silhouette(skeletons), *gaps
+
+
+def draw_robustness(report, table):
+    """Draw what is left of the balanced accuracy, by damage."""
+    figure = Figure(figsize=(10, 3.5), layout="constrained")
+    kinds = [kind for kind in DAMAGES if kind != "none"]
+    panels = figure.subplots(1, len(kinds), sharey=True)
+    for panel, kind in zip(panels, kinds, strict=True):
+        part = pd.concat([table.loc["none"], table.loc[kind]])
+        for way in ("encodings", *NEW_CASE_LOSSES):
+            colour = COLOURS.get(way, "black")
+            panel.plot(part.index, part[way], marker="o", color=colour, label=way)
+        panel.set_title(kind, fontsize=10)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("balanced accuracy")
+    panels[-1].legend(fontsize=8)
+    report.figure("robustness", figure)
+
+
+def draw_maps(report, maps, y):
+    """Draw both kinds of each space in one map."""
+    figure = Figure(figsize=(10, 9), layout="constrained")
+    rng = np.random.default_rng(0)
+    cases = [np.flatnonzero(y == case) for case in np.unique(y)]
+    rows = np.concatenate([rng.permutation(case)[:30] for case in cases])  # rare ones are seen
+    for panel, (loss, spaces) in zip(figure.subplots(2, 2).flat, maps.items(), strict=True):
+        both = np.concatenate([space[rows] for space in spaces])
+        flat = TSNE(init="pca", random_state=0).fit_transform(both)
+        for part, marker in zip(np.split(flat, 2), "o+", strict=True):
+            panel.scatter(*part.T, c=y[rows], cmap="tab10", marker=marker, s=20, linewidths=1)
+        panel.set_title(loss, fontsize=10)
+        panel.set(xticks=[], yticks=[])
+    figure.suptitle("Images (discs) and skeletons (crosses), coloured by case; t-SNE", fontsize=10)
+    report.figure("maps", figure)
+
+
+def main(folder):
+    """Make all tables and figures."""
+    torch.set_num_threads(2)
+    report = Report(folder)
+    digits = load_digit_pairs(imbalance=1.0, random_state=0, return_X_y=True)
+    few_and_many_steps(report, "digits", main_tables(report, "digits", *digits))
+    copepods = make_copepods(random_state=0, return_X_y=True)
+    few_and_many_steps(report, "copepods", main_tables(report, "copepods", *copepods))
+    curves(report, "imbalance", "imbalance", [0, 1, 2], lambda v: {"imbalance": v})
+    curves(report, "drawings", "drawings per case", [1, 3, 10], lambda v: {"skeletons_per_case": v})
+    new_cases(report)
+    latent_space(report, *copepods)
+    print(f"\nTables and figures are in {report.folder}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "docs/comparison")
