@@ -91,7 +91,16 @@ def one_hot_skeletons(matcher=None):
 
 
 def _first_half(X):
+    _check_features(pairs.layout_name(X), "image_only")
     return pairs.split_pairs(X)[0]
+
+
+def _check_features(layout, control):
+    if layout != "features":
+        raise ValueError(
+            f"X holds {layout}, but {control} takes feature rows; put a PairEncoder before it: "
+            "make_pipeline(PairEncoder(), ...)."
+        )
 
 
 def _standardized(classifier):
@@ -105,11 +114,7 @@ class _Control(ClassifierMixin, BaseEstimator):
 
     def _fit_rows(self, X, y):
         images, skeletons, self.layout_, y = pairs.fit_pairs(self, X, y)
-        if self.layout_.name != "features":
-            raise ValueError(
-                f"X holds {self.layout_.name}, but {type(self).__name__} takes feature rows; put "
-                "a PairEncoder before it: make_pipeline(PairEncoder(), ...)."
-            )
+        _check_features(self.layout_.name, type(self).__name__)
         self.classes_, codes = check_cases(y)
         return images.read(slice(None)), skeletons.read(slice(None)), codes
 
@@ -161,6 +166,8 @@ class TwoClassifiers(_Control):
         """
         images, skeletons, codes = self._fit_rows(X, y)
         classifier = None if self.classifier is None else clone(self.classifier)
+        if classifier is not None and not hasattr(classifier, "predict_proba"):
+            raise TypeError(f"classifier must have predict_proba, got {classifier!r}.")
         self.image_classifier_ = clone(_standardized(classifier)).fit(images, codes)
         self.skeleton_classifier_ = clone(_standardized(classifier)).fit(skeletons, codes)
         same = codes[:, None] == codes[None, :]
@@ -170,11 +177,13 @@ class TwoClassifiers(_Control):
 
     def predict(self, X):
         """Name the case of each image: (n,) labels."""
-        return self.classes_[self.image_classifier_.predict(self._images(X))]
+        images = self._images(X)
+        return self.classes_[self.image_classifier_.predict(images)]
 
     def predict_proba(self, X):
         """Give the probability of each case for each image: (n, n_cases)."""
-        return self.image_classifier_.predict_proba(self._images(X))
+        images = self._images(X)
+        return self.image_classifier_.predict_proba(images)
 
     def pair_proba_matrix(self, X, *rest):
         """Give the probability that every image and every skeleton share a case.
@@ -238,11 +247,13 @@ class OneHotSkeletons(_Control):
 
     def predict(self, X):
         """Name the case of each image: (n,) labels."""
-        return self.matcher_.predict(self._padded(X))
+        X = self._padded(X)
+        return self.matcher_.predict(X)
 
     def predict_proba(self, X):
         """Give the probability of each case for each image: (n, n_cases)."""
-        return self.matcher_.predict_proba(self._padded(X))
+        X = self._padded(X)
+        return self.matcher_.predict_proba(X)
 
     def _padded(self, X):
         images = self._images(X)
@@ -696,7 +707,8 @@ def _scorer(name, scorer):
 
 def _estimators(estimators):
     """Bring every entry to the form (estimator, param_grid or None)."""
-    if not isinstance(estimators, dict) or not estimators:
+    named = isinstance(estimators, dict) and all(isinstance(name, str) for name in estimators)
+    if not named or not estimators:
         raise ValueError(f"estimators must be a dict of names to estimators, got {estimators!r}.")
     known = {}
     for name, entry in estimators.items():
@@ -761,8 +773,11 @@ def _warn_duplicates(X, splits):
 def _digest(row):
     if isinstance(row, np.ndarray):
         return hashlib.blake2b(np.ascontiguousarray(row)).digest()
-    with open(row, "rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()
+    try:
+        with open(row, "rb") as file:
+            return hashlib.file_digest(file, "blake2b").digest()
+    except OSError:
+        return row  # `fit` will say which row and kind it is
 
 
 def _with_seed(estimator, seed):

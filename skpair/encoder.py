@@ -44,8 +44,8 @@ def check_cases(y):
         raise ValueError("Found 0 sample(s) in y; at least one row of each of 2 cases is needed.")
     if len(classes) < 2:
         raise ValueError(
-            f"y holds one class only ({classes[0]!r}); at least 2 classes (cases) are needed to "
-            "learn what tells them apart."
+            f"y holds one class only ({classes.tolist()[0]!r}); at least 2 classes (cases) are "
+            "needed to learn what tells them apart."
         )
     return classes, codes
 

@@ -6,6 +6,7 @@ import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.datasets import make_moons
 from sklearn.dummy import DummyClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
 from sklearn.model_selection import (
@@ -15,9 +16,9 @@ from sklearn.model_selection import (
     cross_val_score,
 )
 from sklearn.pipeline import make_pipeline
-from sklearn.svm import SVC
+from sklearn.svm import SVC, LinearSVC
 
-from skpair import PairMatcher
+from skpair import PairEncoder, PairMatcher
 from skpair.comparison import (
     _holm,
     compare,
@@ -80,10 +81,23 @@ def test_two_classifiers_sum_over_cases(features):
     assert pair_scorer(pair_average_precision)(control, X, y) > 0.8
 
 
-@pytest.mark.parametrize("control", [two_classifiers(), one_hot_skeletons()])
+@pytest.mark.parametrize("control", [image_only(), two_classifiers(), one_hot_skeletons()])
 def test_controls_want_encodings(digits, control):
     with pytest.raises(ValueError, match="pixels.*put a PairEncoder before it"):
         control.fit(*digits)
+
+
+@pytest.mark.parametrize("control", [two_classifiers(), one_hot_skeletons()])
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "pair_proba_matrix"])
+def test_controls_that_are_not_fitted(features, control, method):
+    if hasattr(control, method):
+        with pytest.raises(NotFittedError):
+            getattr(control, method)(features[0])
+
+
+def test_two_classifiers_need_probabilities(features):
+    with pytest.raises(TypeError, match="must have predict_proba, got LinearSVC"):
+        two_classifiers(LinearSVC()).fit(*features)
 
 
 # ---- compare -------------------------------------------------------------------------------------
@@ -271,6 +285,7 @@ def test_plot(features):
     [
         ({"estimators": {}}, "dict of names"),
         ({"estimators": [PairMatcher()]}, "dict of names"),
+        ({"estimators": {1: PairMatcher()}}, "dict of names"),
         ({"estimators": {"a": PairMatcher}}, "'a' must be an estimator or"),
         ({"estimators": {"a": (PairMatcher(), {}, 3)}}, "'a' must be an estimator or"),
         ({"scoring": "precision_of_pairs"}, "is no scorer of scikit-learn and none of"),
@@ -339,6 +354,14 @@ def test_groups_that_hold_the_leak_calm_the_warning(features):
     compare({"a": image_only()}, X, np.tile(y, 2), groups=groups, scoring="accuracy")
     with pytest.warns(UserWarning, match="the very same"):
         compare({"a": image_only()}, X, np.tile(y, 2), scoring="accuracy")
+
+
+def test_a_missing_file_is_named_with_its_row(files):
+    table, y = files
+    table = table.assign(image=["nowhere.png", *table["image"][1:]])
+    matcher = PairMatcher(PairEncoder(max_epochs=1), max_epochs=1)
+    with pytest.raises(FileNotFoundError, match="Row 0: the image file 'nowhere.png'"):
+        compare({"a": matcher}, table, y, cv=2, scoring="accuracy")
 
 
 class Columns(TransformerMixin, BaseEstimator):
