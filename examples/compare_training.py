@@ -21,10 +21,12 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from scipy import ndimage
+from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
 from sklearn.metrics import balanced_accuracy_score, recall_score, silhouette_samples
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 
 from skpair import PairEncoder, PairMatcher, split_pairs
 from skpair.comparison import (
@@ -57,6 +59,19 @@ def matchers(losses=(*ALL_PAIRS, *PAIRWISE), samplers=("balanced", "natural"), *
         f"{loss}, {sampler}": PairMatcher(loss=loss, sampler=sampler, **parameters)
         for sampler in samplers
         for loss in losses
+    }
+
+
+def controls():
+    """Make the controls without matching, whose regularization is searched in training rows."""
+    strengths = [0.001, 0.01, 0.1, 1.0]
+    regressions = [
+        LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+        for strength in strengths
+    ]
+    return {
+        "two classifiers": (two_classifiers(), {"classifier": regressions}),
+        "image only": (image_only(), {"pipeline__logisticregression__C": strengths}),
     }
 
 
@@ -101,8 +116,7 @@ def main_tables(report, name, X, y):
         "n_pair dot, balanced": PairMatcher(similarity="dot", temperature=1.0),
         "n_pair dot, natural": PairMatcher(similarity="dot", temperature=1.0, sampler="natural"),
         **peers(),
-        "two classifiers": two_classifiers(),
-        "image only": image_only(),
+        **controls(),
         "one-hot skeletons": one_hot_skeletons(PairMatcher()),
         "n_pair, skeletons only": PairMatcher(gallery="skeletons"),
     }
@@ -121,11 +135,11 @@ def main_tables(report, name, X, y):
 
 
 def few_and_many_steps(report, name, encoded):
-    """Two folds: each loss after few passes, as many as by default, and many."""
+    """Two of the folds: losses after few passes, as many as by default, and many."""
     few = {"X": encoded.X, "y": encoded.y, "cv": encoded.cv[:2]}
     columns = {}
     for epochs in (5, 50, 200):
-        estimators = matchers(max_epochs=epochs)
+        estimators = matchers(["n_pair", *PAIRWISE], max_epochs=epochs)
         result = compare(estimators, **few, scoring=SCORING, n_jobs=N_JOBS, random_state=0)
         means = result.summary()["mean"].unstack("metric").reindex(estimators)
         for metric in ("balanced accuracy", "pair AP"):
@@ -146,7 +160,7 @@ def curves(report, name, label, values, draw):
             warnings.filterwarnings("ignore", "In a split")  # few drawings are shared on purpose
             cv = StratifiedKFold(2, shuffle=True, random_state=0)
             encoded = encode_splits(PairEncoder(), X, y, cv=cv, random_state=0)
-            estimators = {**matchers(), "two classifiers": two_classifiers()}
+            estimators = {**matchers(), "two classifiers": controls()["two classifiers"]}
             result = compare(estimators, **encoded, scoring=SCORING, n_jobs=N_JOBS, random_state=0)
         means = result.summary()["mean"].unstack("metric").reindex(estimators)
         for metric in ("balanced accuracy", "pair AP"):
@@ -175,7 +189,7 @@ def curves(report, name, label, values, draw):
 
 # ---- 3. a case that nobody has seen --------------------------------------------------------------
 
-NEW_CASE_LOSSES = ["n_pair", *PAIRWISE]
+SPACES = ["n_pair", *PAIRWISE]
 
 
 def new_cases(report, n_drawings=10):
@@ -190,9 +204,12 @@ def new_cases(report, n_drawings=10):
         encoder = PairEncoder(random_state=0).fit(X[known], y[known])
         features, tested = encoder.transform(X[known]), encoder.transform(X[test])
         new_features = encoder.encode_skeletons(drawings)
-        for loss in NEW_CASE_LOSSES:
+        for loss in SPACES:
             matcher = PairMatcher(loss=loss, random_state=0).fit(features, y[known])
-            rows.append((loss, new, *judge_new_case(matcher, tested, y[test], new, new_features)))
+            for gallery in ("skeletons", "both") if loss == "n_pair" else ("skeletons",):
+                matcher.set_params(gallery=gallery)
+                judged = judge_new_case(matcher, tested, y[test], new, new_features)
+                rows.append((f"{loss}, {gallery}", new, *judged))
         rows.append(("nearest pixels", new, *judge_pixels(X, y, known, test, new, drawings)))
     columns = ["recall of the new case", "old cases before", "old cases after"]
     columns += ["pair AP of the new case", "recall at 5 drawings"]
@@ -292,8 +309,7 @@ def latent_space(report, X, y):
     encoder = PairEncoder(random_state=0).fit(X[train], y[train])
     features = encoder.transform(X[train])
     spaces = {
-        loss: PairMatcher(loss=loss, random_state=0).fit(features, y[train])
-        for loss in NEW_CASE_LOSSES
+        loss: PairMatcher(loss=loss, random_state=0).fit(features, y[train]) for loss in SPACES
     }
     drawn = encoder.encode_skeletons(skeletons)
     measures, robust, maps = [], [], {}
@@ -301,21 +317,24 @@ def latent_space(report, X, y):
         for amount in amounts:
             seen = encoder.encode_images(damaged(images, kind, amount))
             row = {"damage": kind, "amount": amount}
-            row["encodings"] = neighbours(features[:, : seen.shape[1]], y[train], seen, y[test])
+            scale = StandardScaler().fit(features[:, : seen.shape[1]])
+            known, asked = scale.transform(features[:, : seen.shape[1]]), scale.transform(seen)
+            row["encodings"] = neighbours(known, y[train], asked, y[test])
             for loss, matcher in spaces.items():
                 known, asked = matcher.transform(features), matcher.transform(seen)
                 row[loss] = neighbours(known, y[train], asked, y[test])
-                row[f"{loss}, predict"] = balanced_accuracy_score(y[test], matcher.predict(seen))
                 if kind == "none":
                     answers = matcher.embed_skeletons(drawn)
                     maps[loss] = asked, answers
                     measures.append((loss, row[loss], *shape_of_space(asked, answers, y[test])))
+            named = spaces["n_pair"].predict(seen)
+            row["n_pair, predict"] = balanced_accuracy_score(y[test], named)
             robust.append(row)
     columns = ["5 neighbours", "silhouette", "of skeletons", "gap", "gap by chance"]
     table = pd.DataFrame(measures, columns=["loss", *columns]).set_index("loss")
     report.table("latent_space", "Embeddings of drawn copepods: balanced accuracy and shape", table)
     table = pd.DataFrame(robust).set_index(["damage", "amount"])
-    report.table("robustness", "Balanced accuracy of 5 neighbours under damage", table)
+    report.table("robustness", "Damaged images: balanced accuracy of 5 neighbours", table)
     draw_robustness(report, table)
     draw_maps(report, maps, y[test])
 
@@ -352,7 +371,7 @@ def draw_robustness(report, table):
     panels = figure.subplots(1, len(kinds), sharey=True)
     for panel, kind in zip(panels, kinds, strict=True):
         part = pd.concat([table.loc["none"], table.loc[kind]])
-        for way in ("encodings", *NEW_CASE_LOSSES):
+        for way in ("encodings", *SPACES):
             colour = COLOURS.get(way, "black")
             panel.plot(part.index, part[way], marker="o", color=colour, label=way)
         panel.set_title(kind, fontsize=10)
@@ -384,7 +403,7 @@ def main(folder):
     torch.set_num_threads(2)
     report = Report(folder)
     digits = load_digit_pairs(imbalance=1.0, random_state=0, return_X_y=True)
-    few_and_many_steps(report, "digits", main_tables(report, "digits", *digits))
+    main_tables(report, "digits", *digits)
     copepods = make_copepods(random_state=0, return_X_y=True)
     few_and_many_steps(report, "copepods", main_tables(report, "copepods", *copepods))
     curves(report, "imbalance", "imbalance", [0, 1, 2], lambda v: {"imbalance": v})

@@ -3,9 +3,18 @@
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from skpair import PairEncoder, PairMatcher
+from skpair.comparison import one_hot_skeletons, two_classifiers
 
 
-@parametrize_with_checks([PairMatcher(), PairEncoder(), PairEncoder(frozen=True)])
+@parametrize_with_checks(
+    [
+        PairMatcher(),
+        PairEncoder(),
+        PairEncoder(frozen=True),
+        two_classifiers(),
+        one_hot_skeletons(PairMatcher(random_state=0)),
+    ]
+)
 def test_scikit_learn_check(estimator, check):
     check(estimator)
 
