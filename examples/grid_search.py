@@ -11,12 +11,15 @@ from time import perf_counter
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 
 from skpair import PairEncoder, PairMatcher
 from skpair.datasets import load_digit_pairs
+from skpair.metrics import pair_average_precision, pair_scorer
+
+#: Average precision of "same case?" over all pairs of an image and a skeleton.
+PAIR_PRECISION = pair_scorer(pair_average_precision)
 
 GRID = [
     {  # every image is compared with the skeletons of all other cases at once
@@ -31,13 +34,6 @@ GRID = [
 ]
 
 
-def pair_precision(pipeline, X, y):
-    """Average precision of "same case?" over all pairs of an image and a skeleton of X."""
-    encodings, matcher = pipeline[:-1].transform(X), pipeline[-1]
-    same = y[:, None] == y[None, :]
-    return average_precision_score(same.ravel(), matcher.pair_proba_matrix(encodings).ravel())
-
-
 def main():
     """Run the search, and print its table."""
     X, y = load_digit_pairs(imbalance=1.0, random_state=0, return_X_y=True)
@@ -50,7 +46,7 @@ def main():
         search = GridSearchCV(
             pipeline,
             GRID,
-            scoring={"balanced_accuracy": "balanced_accuracy", "pair_precision": pair_precision},
+            scoring={"balanced_accuracy": "balanced_accuracy", "pair_precision": PAIR_PRECISION},
             refit="balanced_accuracy",
             cv=StratifiedKFold(3, shuffle=True, random_state=0),
         ).fit(X, y)

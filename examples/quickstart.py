@@ -11,15 +11,12 @@ import importlib.util
 from time import perf_counter
 
 import numpy as np
-from sklearn.metrics import (
-    average_precision_score,
-    balanced_accuracy_score,
-    classification_report,
-)
+from sklearn.metrics import balanced_accuracy_score, classification_report
 from sklearn.model_selection import train_test_split
 
 from skpair import PairMatcher
 from skpair.datasets import make_copepods
+from skpair.metrics import pair_average_precision
 
 
 def main():
@@ -43,12 +40,9 @@ def main():
 
     print("\n2. Decide whether a photograph and a skeleton share a case\n")
     proba = matcher.pair_proba_matrix(images, skeletons)  # every photograph with every skeleton
-    same = y[:, None] == y[None, :]
-    of_case = [y == case for case in np.unique(y)]
-    precision = [average_precision_score(same[c].ravel(), proba[c].ravel()) for c in of_case]
     print(
-        f"Average precision over all {proba.size} pairs {np.mean(precision):.3f}: mean over the "
-        f"photographs' cases, {1 / len(of_case):.3f} by chance"
+        f"Average precision over all {proba.size} pairs {pair_average_precision(y, y, proba):.3f}: "
+        f"mean over the photographs' cases, {1 / len(np.unique(y)):.3f} by chance"
     )
     print(f"Pairs with a probability of at least {matcher.threshold_:.3f} are called the same:")
     as_they_are = np.arange(len(y))
@@ -64,7 +58,7 @@ def main():
     if importlib.util.find_spec("matplotlib") is None:
         print("No picture: matplotlib is not installed (pip install '.[plot]').")
         return
-    shown = [np.flatnonzero(c)[0] for c in of_case]  # one photograph of each case
+    shown = np.unique(y, return_index=True)[1]  # one photograph of each case
     scores, found = matcher.kneighbors(images[shown])
     right = data.y[train[found]] == y[shown][:, None]
     names = data.case_names[y[shown]]
