@@ -167,7 +167,7 @@ def curves(report, name, label, values, draw):
             columns[metric, value] = means[metric]
     table = pd.DataFrame(columns).sort_index(axis=1)
     report.table(name, f"600 drawn copepods, by {label}; means over 2 folds", table)
-    figure = Figure(figsize=(9, 7), layout="constrained")
+    figure = Figure(figsize=(11, 7), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True, sharey="row")
     for row, metric in enumerate(("balanced accuracy", "pair AP")):
         for column, sampler in enumerate(("balanced", "natural")):
@@ -183,7 +183,7 @@ def curves(report, name, label, values, draw):
         panels[row, 0].set_ylabel(metric)
     for panel in panels[1]:
         panel.set_xlabel(label)
-    panels[0, 1].legend(fontsize=8)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right", fontsize=8)
     report.figure(name, figure)
 
 
@@ -366,7 +366,7 @@ def shape_of_space(images, skeletons, y):
 
 def draw_robustness(report, table):
     """Draw what is left of the balanced accuracy, by damage."""
-    figure = Figure(figsize=(10, 3.5), layout="constrained")
+    figure = Figure(figsize=(11, 3.5), layout="constrained")
     kinds = [kind for kind in DAMAGES if kind != "none"]
     panels = figure.subplots(1, len(kinds), sharey=True)
     for panel, kind in zip(panels, kinds, strict=True):
@@ -377,7 +377,7 @@ def draw_robustness(report, table):
         panel.set_title(kind, fontsize=10)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("balanced accuracy")
-    panels[-1].legend(fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", fontsize=8)
     report.figure("robustness", figure)
 
 

@@ -36,17 +36,14 @@ def pair_average_precision(
 
     Parameters
     ----------
-    y_images : array-like of shape (n,)
-        Case of each image.
-    y_skeletons : array-like of shape (m,)
-        Case of each skeleton.
+    y_images, y_skeletons : array-like of shape (n,) and (m,)
+        Cases of n images and of m skeletons.
     similarity : array-like of shape (n, m)
-        Of each image with each skeleton, higher for pairs that are more alike.
+        Higher for pairs that are more alike.
     average : {"macro", "micro"} or None, default="macro"
-        "macro": mean over cases, each by the pairs that its queries are in. "micro": over all
-        pairs at once. None: a table.
+        Mean over cases, each by the pairs that its queries are in; over all pairs; or a table.
     direction : {"image_to_skeleton", "skeleton_to_image"}, default="image_to_skeleton"
-        Which kind asks.
+        Which kind the queries are of.
 
     Returns
     -------
@@ -68,17 +65,14 @@ def pair_roc_auc(
 
     Parameters
     ----------
-    y_images : array-like of shape (n,)
-        Case of each image.
-    y_skeletons : array-like of shape (m,)
-        Case of each skeleton.
+    y_images, y_skeletons : array-like of shape (n,) and (m,)
+        Cases of n images and of m skeletons.
     similarity : array-like of shape (n, m)
-        Of each image with each skeleton, higher for pairs that are more alike.
+        Higher for pairs that are more alike.
     average : {"macro", "micro"} or None, default="macro"
-        "macro": mean over cases, each by the pairs that its queries are in. "micro": over all
-        pairs at once. None: a table.
+        Mean over cases, each by the pairs that its queries are in; over all pairs; or a table.
     direction : {"image_to_skeleton", "skeleton_to_image"}, default="image_to_skeleton"
-        Which kind asks.
+        Which kind the queries are of.
 
     Returns
     -------
@@ -100,17 +94,14 @@ def pair_equal_error_rate(
 
     Parameters
     ----------
-    y_images : array-like of shape (n,)
-        Case of each image.
-    y_skeletons : array-like of shape (m,)
-        Case of each skeleton.
+    y_images, y_skeletons : array-like of shape (n,) and (m,)
+        Cases of n images and of m skeletons.
     similarity : array-like of shape (n, m)
-        Of each image with each skeleton, higher for pairs that are more alike.
+        Higher for pairs that are more alike.
     average : {"macro", "micro"} or None, default="macro"
-        "macro": mean over cases, each by the pairs that its queries are in. "micro": over all
-        pairs at once. None: a table.
+        Mean over cases, each by the pairs that its queries are in; over all pairs; or a table.
     direction : {"image_to_skeleton", "skeleton_to_image"}, default="image_to_skeleton"
-        Which kind asks.
+        Which kind the queries are of.
 
     Returns
     -------
@@ -134,20 +125,17 @@ def pair_balanced_accuracy(
 
     Parameters
     ----------
-    y_images : array-like of shape (n,)
-        Case of each image.
-    y_skeletons : array-like of shape (m,)
-        Case of each skeleton.
+    y_images, y_skeletons : array-like of shape (n,) and (m,)
+        Cases of n images and of m skeletons.
     similarity : array-like of shape (n, m)
-        Of each image with each skeleton, higher for pairs that are more alike.
+        Higher for pairs that are more alike.
     threshold : float
         Least similarity of a pair that is called the same. `pair_scorer` takes the estimator's
         `threshold_`.
     average : {"macro", "micro"} or None, default="macro"
-        "macro": mean over cases, each by the pairs that its queries are in. "micro": over all
-        pairs at once. None: a table.
+        Mean over cases, each by the pairs that its queries are in; over all pairs; or a table.
     direction : {"image_to_skeleton", "skeleton_to_image"}, default="image_to_skeleton"
-        Which kind asks.
+        Which kind the queries are of.
 
     Returns
     -------
@@ -180,19 +168,16 @@ def recall_at_k(
 
     Parameters
     ----------
-    y_images : array-like of shape (n,)
-        Case of each image.
-    y_skeletons : array-like of shape (m,)
-        Case of each skeleton.
+    y_images, y_skeletons : array-like of shape (n,) and (m,)
+        Cases of n images and of m skeletons.
     similarity : array-like of shape (n, m)
-        Of each image with each skeleton, higher for pairs that are more alike.
+        Higher for pairs that are more alike.
     k : int
         Number of answers to look at.
     average : {"macro", "micro"} or None, default="macro"
-        "macro": mean over cases of the mean over their queries. "micro": mean over queries.
-        None: a table.
+        Mean over cases of the mean over their queries; mean over queries; or a table.
     direction : {"image_to_skeleton", "skeleton_to_image"}, default="image_to_skeleton"
-        Which kind asks.
+        Which kind the queries are of.
 
     Returns
     -------
@@ -213,17 +198,14 @@ def precision_at_1(
 
     Parameters
     ----------
-    y_images : array-like of shape (n,)
-        Case of each image.
-    y_skeletons : array-like of shape (m,)
-        Case of each skeleton.
+    y_images, y_skeletons : array-like of shape (n,) and (m,)
+        Cases of n images and of m skeletons.
     similarity : array-like of shape (n, m)
-        Of each image with each skeleton, higher for pairs that are more alike.
+        Higher for pairs that are more alike.
     average : {"macro", "micro"} or None, default="macro"
-        "macro": mean over cases of the mean over their queries. "micro": mean over queries.
-        None: a table.
+        Mean over cases of the mean over their queries; mean over queries; or a table.
     direction : {"image_to_skeleton", "skeleton_to_image"}, default="image_to_skeleton"
-        Which kind asks.
+        Which kind the queries are of.
 
     Returns
     -------
@@ -244,17 +226,14 @@ def mean_average_precision_at_r(
 
     Parameters
     ----------
-    y_images : array-like of shape (n,)
-        Case of each image.
-    y_skeletons : array-like of shape (m,)
-        Case of each skeleton.
+    y_images, y_skeletons : array-like of shape (n,) and (m,)
+        Cases of n images and of m skeletons.
     similarity : array-like of shape (n, m)
-        Of each image with each skeleton, higher for pairs that are more alike.
+        Higher for pairs that are more alike.
     average : {"macro", "micro"} or None, default="macro"
-        "macro": mean over cases of the mean over their queries. "micro": mean over queries.
-        None: a table.
+        Mean over cases of the mean over their queries; mean over queries; or a table.
     direction : {"image_to_skeleton", "skeleton_to_image"}, default="image_to_skeleton"
-        Which kind asks.
+        Which kind the queries are of.
 
     Returns
     -------
