@@ -218,7 +218,7 @@ class ContrastiveLoss(nn.Module):
 
     symmetric = True
 
-    def __init__(self, margin=1.0):
+    def __init__(self, margin=2.0):
         super().__init__()
         self.margin = margin
 
@@ -248,7 +248,7 @@ class TripletLoss(nn.Module):
 
     symmetric = True
 
-    def __init__(self, margin=1.0):
+    def __init__(self, margin=0.2):
         super().__init__()
         self.margin = margin
 
@@ -336,6 +336,10 @@ class MatchingLoss(nn.Module):
         return loss + self.embedding_l2 * penalty
 
 
+def _with_margin(loss, margin):
+    return loss() if margin is None else loss(margin)
+
+
 #: Losses by name; each takes what it needs of a matcher's parameters.
 LOSSES = {
     "n_pair": lambda p: NPairLoss(p["temperature"]),
@@ -343,6 +347,6 @@ LOSSES = {
     "sup_con": lambda p: SupConLoss(p["temperature"]),
     "sigmoid": lambda p: SigmoidLoss(p["temperature"]),
     "binary_cross_entropy": lambda p: BinaryCrossEntropyLoss(p["embedding_dim"]),
-    "contrastive": lambda p: ContrastiveLoss(p["margin"]),
-    "triplet": lambda p: TripletLoss(p["margin"]),
+    "contrastive": lambda p: _with_margin(ContrastiveLoss, p["margin"]),
+    "triplet": lambda p: _with_margin(TripletLoss, p["margin"]),
 }

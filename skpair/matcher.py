@@ -71,8 +71,9 @@ class PairMatcher(
         How embeddings are compared.
     temperature : float, default=0.1
         Divides similarities, in the losses that compare all rows and in probabilities.
-    margin : float, default=1.0
-        Of the contrastive and the triplet loss, in units of Euclidean distance.
+    margin : float or None, default=None
+        Of the contrastive and the triplet loss, in units of Euclidean distance. None means what
+        does well on unit vectors: 2 and 0.2.
     embedding_l2 : float, default=0.002
         Weight of the mean squared length of the embeddings; of no effect under the cosine.
     sampler : {"balanced", "natural"}, default="balanced"
@@ -161,7 +162,7 @@ class PairMatcher(
         within_kind=0.5,
         similarity="cosine",
         temperature=0.1,
-        margin=1.0,
+        margin=None,
         embedding_l2=0.002,
         sampler="balanced",
         max_epochs=50,
@@ -495,7 +496,8 @@ class PairMatcher(
         for width in self.hidden_dims:
             check_number("hidden_dims", width, Integral, 1)
         check_number("dropout", self.dropout, Real, 0, high=1)
-        check_number("margin", self.margin, Real, 0)
+        if self.margin is not None:
+            check_number("margin", self.margin, Real, 0)
         check_number("within_kind", self.within_kind, Real, 0)
         check_number("embedding_l2", self.embedding_l2, Real, 0)
         check_number("n_iter_no_change", self.n_iter_no_change, Integral, 1)

@@ -456,3 +456,9 @@ def test_losses_of_metric_learning_train_a_matcher(features, name):
     matcher = PairMatcher(loss=loss, max_epochs=20, random_state=0).fit(X, y)
     assert matcher.score(X, y) > 0.9
     assert matcher.history_[-1, "train_loss"] < matcher.history_[0, "train_loss"]
+
+
+def test_margins_are_the_losses_own_unless_given():
+    for name, own in (("contrastive", 2.0), ("triplet", 0.2)):
+        assert LOSSES[name]({"margin": None}).margin == own
+        assert LOSSES[name]({"margin": 0.0}).margin == 0.0
