@@ -18,7 +18,6 @@ from time import perf_counter
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
@@ -49,6 +48,7 @@ SCORING = {
     "pair AP": "pair_average_precision",
     "raw AP": pair_scorer(pair_average_precision, response="similarity"),
 }
+METRICS = ["balanced accuracy", "pair AP"]  # the ones that are tested and drawn
 COLOURS = dict(zip(ALL_PAIRS + PAIRWISE, [f"C{i}" for i in range(7)], strict=True))
 N_JOBS = 2
 
@@ -108,29 +108,30 @@ class Report:
 # ---- 1. the same splits for all ------------------------------------------------------------------
 
 
-def main_tables(report, name, X, y):
+def main_tables(report, name, X, y, others):
     """Five times two folds: every loss, both samplers, the controls; the test against n_pair."""
     encoded = encode_splits(PairEncoder(), X, y, random_state=0)
     estimators = {
         **matchers(),
         "n_pair dot, balanced": PairMatcher(similarity="dot", temperature=1.0),
         "n_pair dot, natural": PairMatcher(similarity="dot", temperature=1.0, sampler="natural"),
-        **peers(),
+        **others,
         **controls(),
         "one-hot skeletons": one_hot_skeletons(PairMatcher()),
         "n_pair, skeletons only": PairMatcher(gallery="skeletons"),
     }
     result = compare(estimators, **encoded, scoring=SCORING, n_jobs=N_JOBS, random_state=0)
     means = result.summary()["mean"].unstack("metric").reindex(estimators)[list(SCORING)]
-    test = result.test("n_pair, balanced", ["balanced accuracy", "pair AP"])
-    for metric in ("balanced accuracy", "pair AP"):
+    pairwise = [*matchers(PAIRWISE), "two classifiers"]
+    test = result.test("n_pair, balanced", METRICS, pairwise)
+    for metric in METRICS:
         means[f"p ({metric})"] = test["p_holm"].xs(metric, level="metric")
     title = f"{name}: {len(y)} rows of {len(np.unique(y))} cases, {np.bincount(y).tolist()}"
     report.table(f"losses_{name}", f"{title}; means over 5 x 2 folds", means)
     shown = ["n_pair, balanced", *(f"{loss}, balanced" for loss in PAIRWISE), "two classifiers"]
     by_case = result.by_case().loc["pair AP", ["n", *shown]]
     report.table(f"cases_{name}", f"{name}: pair AP by case, and n test rows", by_case)
-    report.figure(f"losses_{name}", result.plot(["balanced accuracy", "pair AP"]))
+    report.figure(f"losses_{name}", result.plot(METRICS))
     return encoded
 
 
@@ -139,10 +140,10 @@ def few_and_many_steps(report, name, encoded):
     few = {"X": encoded.X, "y": encoded.y, "cv": encoded.cv[:2]}
     columns = {}
     for epochs in (5, 50, 200):
-        estimators = matchers(["n_pair", *PAIRWISE], max_epochs=epochs)
+        estimators = matchers(["n_pair", *PAIRWISE], ["balanced"], max_epochs=epochs)
         result = compare(estimators, **few, scoring=SCORING, n_jobs=N_JOBS, random_state=0)
         means = result.summary()["mean"].unstack("metric").reindex(estimators)
-        for metric in ("balanced accuracy", "pair AP"):
+        for metric in METRICS:
             columns[metric, epochs] = means[metric]
     table = pd.DataFrame(columns).sort_index(axis=1)
     report.table(f"steps_{name}", f"{name}: by max_epochs; means over 2 folds", table)
@@ -151,37 +152,50 @@ def few_and_many_steps(report, name, encoded):
 # ---- 2. imbalance, and few drawings --------------------------------------------------------------
 
 
-def curves(report, name, label, values, draw):
+def curves(report, name, label, values, draw, estimators):
     """Score each loss against a property of the data: two folds of 600 drawn copepods."""
     columns = {}
     for value in values:
-        X, y = make_copepods(600, image_size=48, random_state=0, return_X_y=True, **draw(value))
+        X, y = make_copepods(600, image_size=40, random_state=0, return_X_y=True, **draw(value))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "In a split")  # few drawings are shared on purpose
             cv = StratifiedKFold(2, shuffle=True, random_state=0)
             encoded = encode_splits(PairEncoder(), X, y, cv=cv, random_state=0)
-            estimators = {**matchers(), "two classifiers": controls()["two classifiers"]}
             result = compare(estimators, **encoded, scoring=SCORING, n_jobs=N_JOBS, random_state=0)
         means = result.summary()["mean"].unstack("metric").reindex(estimators)
-        for metric in ("balanced accuracy", "pair AP"):
+        for metric in METRICS:
             columns[metric, value] = means[metric]
     table = pd.DataFrame(columns).sort_index(axis=1)
     report.table(name, f"600 drawn copepods, by {label}; means over 2 folds", table)
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True, sharey="row")
-    for row, metric in enumerate(("balanced accuracy", "pair AP")):
-        for column, sampler in enumerate(("balanced", "natural")):
-            panel = panels[row, column]
-            for loss, colour in COLOURS.items():
-                scores = table.loc[f"{loss}, {sampler}", metric]
-                style = "-" if loss in ALL_PAIRS else "--"
-                places = range(len(values))
-                panel.plot(places, scores, style, marker="o", color=colour, label=loss)
+    draw_curves(report, name, label, table)
+
+
+def drawn_by_few(n_drawings):
+    """Few drawings, of cases that are not too rare to be learnt from 300 rows."""
+    return {"skeletons_per_case": n_drawings, "imbalance": 1.0}
+
+
+def draw_curves(report, name, label, table):
+    """Draw a panel for each metric and sampler; pairwise losses are dashed."""
+    ways = [way.split(", ") for way in table.index if ", " in way]
+    samplers = list(dict.fromkeys(sampler for _, sampler in ways))
+    figure = Figure(figsize=(2 + 4.5 * len(samplers), 7), layout="constrained")
+    panels = figure.subplots(2, len(samplers), sharex=True, sharey="row", squeeze=False)
+    for row, metric in zip(panels, METRICS, strict=True):
+        values = list(table[metric].columns)
+        for loss, sampler in ways:
+            panel = row[samplers.index(sampler)]
+            style = "-" if loss in ALL_PAIRS else "--"
+            scores = table.loc[f"{loss}, {sampler}", metric]
+            panel.plot(
+                range(len(values)), scores, style, marker="o", color=COLOURS[loss], label=loss
+            )
+        for panel, sampler in zip(row, samplers, strict=True):
             panel.set_xticks(range(len(values)), values)
             panel.set_title(f"{sampler} sampling", fontsize=10)
             panel.grid(alpha=0.3)
-        panels[row, 0].set_ylabel(metric)
-    for panel in panels[1]:
+        row[0].set_ylabel(metric)
+    for panel in panels[-1]:
         panel.set_xlabel(label)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right", fontsize=8)
     report.figure(name, figure)
@@ -192,9 +206,8 @@ def curves(report, name, label, values, draw):
 SPACES = ["n_pair", *PAIRWISE]
 
 
-def new_cases(report, n_drawings=10):
+def new_cases(report, X, y, n_drawings=10):
     """Leave out each case in turn, then make it known by some drawings."""
-    X, y = make_copepods(600, image_size=48, random_state=0, return_X_y=True)
     cv = StratifiedKFold(2, shuffle=True, random_state=0)
     train, test = next(cv.split(X, y))
     rows = []
@@ -216,7 +229,7 @@ def new_cases(report, n_drawings=10):
     table = pd.DataFrame(rows, columns=["way", "case", *columns])
     means = table.groupby("way", sort=False)[columns].mean()
     means["pair AP by chance"] = np.mean([np.mean(y[test] == case) for case in np.unique(y)])
-    title = f"Each of 8 cases left out in turn, then known by up to {n_drawings} drawings; means"
+    title = f"Digits, each left out in turn, then known by up to {n_drawings} drawings; means"
     report.table("new_cases", title, means)
 
 
@@ -400,15 +413,20 @@ def draw_maps(report, maps, y):
 
 def main(folder):
     """Make all tables and figures."""
-    torch.set_num_threads(2)
     report = Report(folder)
     digits = load_digit_pairs(imbalance=1.0, random_state=0, return_X_y=True)
-    main_tables(report, "digits", *digits)
-    copepods = make_copepods(random_state=0, return_X_y=True)
-    few_and_many_steps(report, "copepods", main_tables(report, "copepods", *copepods))
-    curves(report, "imbalance", "imbalance", [0, 1, 2], lambda v: {"imbalance": v})
-    curves(report, "drawings", "drawings per case", [1, 3, 10], lambda v: {"skeletons_per_case": v})
-    new_cases(report)
+    copepods = make_copepods(image_size=48, random_state=0, return_X_y=True)
+    main_tables(report, "digits", *digits, peers())
+    encoded = main_tables(report, "copepods", *copepods, {})
+    few_and_many_steps(report, "copepods", encoded)
+    two = {"two classifiers": controls()["two classifiers"]}
+    traditional = matchers(["n_pair", *PAIRWISE], ["natural"])
+    estimators = {**matchers(samplers=["balanced"]), **traditional, **two}
+    curves(report, "imbalance", "imbalance", [0, 1, 2], lambda v: {"imbalance": v}, estimators)
+    estimators = {**matchers(samplers=["balanced"]), **two}
+    few = [1, 3, 10]
+    curves(report, "drawings", "drawings per case", few, drawn_by_few, estimators)
+    new_cases(report, *digits)
     latent_space(report, *copepods)
     print(f"\nTables and figures are in {report.folder}")
 

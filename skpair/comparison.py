@@ -488,8 +488,8 @@ class Comparison:
         columns = ["metric", "estimator", "mean", "low", "high", "n_splits"]
         return pd.DataFrame(rows, columns=columns).set_index(["metric", "estimator"])
 
-    def test(self, reference, metrics=None):
-        """Test whether a reference differs from each of the other estimators.
+    def test(self, reference, metrics=None, against=None):
+        """Test whether a reference differs from other estimators.
 
         The two-sided corrected resampled t-test of Nadeau and Bengio, on the differences within
         splits: those of repeated splits are no independent observations, for they share training
@@ -501,7 +501,10 @@ class Comparison:
         reference : str
             Name of an estimator.
         metrics : str, list of str or None, default=None
-            What to test, fewer metrics being a smaller family. None means all.
+            What to test. None means all.
+        against : list of str or None, default=None
+            Names of the others: what is asked makes the family that p-values are adjusted for,
+            so it should be chosen before the scores are seen. None means all.
 
         Returns
         -------
@@ -510,14 +513,18 @@ class Comparison:
             other's, `low` and `high` (its 95 % interval, not adjusted), `t`, `p` and `p_holm`.
         """
         names = list(self.fits["estimator"].unique())
+        against = names if against is None else against
         check_choice("reference", reference, names)
+        for name in against:
+            check_choice("against", name, names)
         metrics = self._metrics(metrics)
         if self.fits["split"].nunique() < 2:
             raise ValueError("A test needs at least two splits, but there is one.")
         scores = {(m, e): s for m, e, s in self._by_split() if m in metrics}
         rows = []
         for (metric, estimator), others in scores.items():
-            if estimator == reference or (metric, reference) not in scores:
+            asked = estimator in against and estimator != reference
+            if not asked or (metric, reference) not in scores:
                 continue
             differences = (scores[metric, reference] - others).dropna()
             t, p = corrected_t_test(differences, self._ratio())

@@ -141,6 +141,11 @@ def test_compare(features):
     assert (test["p_holm"] >= test["p"]).all()
     one = result.test("n_pair", "balanced_accuracy")
     assert one.index.get_level_values("metric").unique() == ["balanced_accuracy"]
+    family = result.test("n_pair", "balanced_accuracy", ["guess", "n_pair"])
+    assert family.index.tolist() == [("balanced_accuracy", "guess")]
+    assert family["p_holm"].item() == family["p"].item() == test["p"].loc[family.index].item()
+    with pytest.raises(ValueError, match="against='nobody' is unknown"):
+        result.test("n_pair", against=["nobody"])
     with pytest.raises(ValueError, match="reference='nobody' is unknown; known are 'n_pair'"):
         result.test("nobody")
     with pytest.raises(ValueError, match="metrics='accuracy' is unknown"):
