@@ -302,7 +302,7 @@ def blurred(pictures):
 
 DAMAGES = {
     "none": [0],
-    "noise": [20, 40, 80],  # standard deviation, of 255
+    "noise": [5, 10, 20],  # standard deviation, of 255
     "blur": [0.5, 1, 2],  # standard deviation, pixels
     "rotation": [10, 30, 90],  # degrees
 }
