@@ -1,6 +1,7 @@
 """Compare estimators on the same splits, beside controls, by a test that minds repeated splits."""
 
 import hashlib
+import inspect
 import warnings
 from numbers import Integral
 
@@ -40,7 +41,7 @@ def image_only(classifier=None):
     ----------
     classifier : classifier or None, default=None
         Learns from the encodings of images. None means logistic regression with balanced weights
-        of the cases.
+        of the cases and ``C=0.01``, which is right for towers that know the training rows.
 
     Returns
     -------
@@ -60,8 +61,8 @@ def two_classifiers(classifier=None):
     Parameters
     ----------
     classifier : classifier or None, default=None
-        Cloned for each kind; must have `predict_proba`. None means logistic regression with
-        balanced weights of the cases on standardized columns.
+        Cloned for each kind; must have `predict_proba`. None means logistic regression on
+        standardized columns, as `image_only` has it.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def two_classifiers(classifier=None):
     return TwoClassifiers(classifier)
 
 
-def one_hot_skeletons(matcher=None):
+def one_hot_skeletons(matcher=None, random_state=None):
     """Make the control that learns from the codes of cases in the place of skeletons.
 
     What it names as well as the same matcher with real skeletons, the drawings had no part in.
@@ -81,13 +82,15 @@ def one_hot_skeletons(matcher=None):
     matcher : PairMatcher or None, default=None
         Learns from the encodings of images and, as skeletons, one column per case. None means a
         default one.
+    random_state : int, RandomState instance or None, default=None
+        That of the default matcher.
 
     Returns
     -------
     OneHotSkeletons
         Takes feature rows (put a PairEncoder before it for others).
     """
-    return OneHotSkeletons(matcher)
+    return OneHotSkeletons(matcher, random_state)
 
 
 def _first_half(X):
@@ -105,7 +108,7 @@ def _check_features(layout, control):
 
 def _standardized(classifier):
     if classifier is None:
-        classifier = LogisticRegression(class_weight="balanced", max_iter=1000)
+        classifier = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
     return make_pipeline(StandardScaler(), classifier)
 
 
@@ -135,7 +138,7 @@ class TwoClassifiers(_Control):
     Parameters
     ----------
     classifier : classifier or None, default=None
-        Cloned for each kind. None means logistic regression with balanced weights.
+        Cloned for each kind. None means logistic regression.
 
     Attributes
     ----------
@@ -213,6 +216,8 @@ class OneHotSkeletons(_Control):
     ----------
     matcher : PairMatcher or None, default=None
         It is cloned. None means a default one.
+    random_state : int, RandomState instance or None, default=None
+        That of the default matcher.
 
     Attributes
     ----------
@@ -222,8 +227,9 @@ class OneHotSkeletons(_Control):
         The fitted matcher.
     """
 
-    def __init__(self, matcher=None):
+    def __init__(self, matcher=None, random_state=None):
         self.matcher = matcher
+        self.random_state = random_state
 
     def fit(self, X, y):
         """Learn to match images with the codes of their cases.
@@ -240,7 +246,10 @@ class OneHotSkeletons(_Control):
         self : object
         """
         images, _, codes = self._fit_rows(X, y)
-        matcher = PairMatcher() if self.matcher is None else clone(self.matcher)
+        if self.matcher is None:
+            matcher = PairMatcher(random_state=self.random_state)
+        else:
+            matcher = clone(self.matcher)
         one_hot = np.eye(len(self.classes_), dtype=np.float32)[codes]
         self.matcher_ = matcher.fit(pairs.stack_pairs(images, one_hot), self.classes_[codes])
         return self
@@ -280,9 +289,9 @@ def compare(
     """Fit and score estimators on the same splits.
 
     Hyper-parameters are searched, and thresholds set, in the training rows of each split only.
-    Every `random_state` of the estimators is set, to the same numbers for all: two that share
-    their first steps share their encodings, too, and with the `memory` of a Pipeline those are
-    computed once.
+    Every `random_state` of the estimators, and of those in a `param_grid`, is set, to the same
+    numbers for all: two that share their first steps share their encodings, too, and with the
+    `memory` of a Pipeline those are computed once.
 
     Parameters
     ----------
@@ -300,8 +309,8 @@ def compare(
         such as `pair_scorer` makes; a dict names them. None means balanced accuracy, macro-F1 and
         `pair_average_precision`. A pair metric is left out for estimators without pairs.
     refit : str or None, default=None
-        The metric by which a `param_grid` is searched. None means the first that the estimator
-        has.
+        The metric by which each `param_grid` is searched. None means the first that the
+        estimator has.
     groups : array-like of shape (n,) or None, default=None
         Specimen, sample or drawing of each row, for the splitter. `inner_cv` gets them, too.
     inner_cv : int, splitter or None, default=None
@@ -341,11 +350,15 @@ def compare(
     (5, 4)
     """
     check_number("n_seeds", n_seeds, Integral, 1)
-    y = column_or_1d(y)
-    check_consistent_length(X, y, groups)
+    y, groups = _check_rows(X, y, groups)
     scorers = _scorers(scoring)
+    if refit is not None:
+        check_choice("refit", refit, tuple(scorers))
     estimators = _estimators(estimators)
-    chosen_by = {name: _search_metric(e, scorers, refit) for name, (e, _) in estimators.items()}
+    chosen_by = {
+        name: _search_metric(estimator, scorers, None if grid is None else refit)
+        for name, (estimator, grid) in estimators.items()
+    }
     seed = draw_seed(random_state)
     splits = _splits(cv, X, y, groups, seed)
     _warn_duplicates(X, splits)
@@ -358,7 +371,7 @@ def compare(
             if grid is not None:
                 candidate = GridSearchCV(
                     candidate,
-                    grid,
+                    _seed_grid(grid, own_seed),
                     scoring=scorers[chosen_by[name]],
                     cv=_inner_cv(inner_cv, groups, own_seed),
                     error_score="raise",
@@ -399,6 +412,11 @@ def encode_splits(encoder, X, y, *, cv=None, groups=None, random_state=None):
     So the towers learn once a split, and any number of matchers, losses and controls are compared
     on what they give: ``compare(estimators, **encode_splits(encoder, X, y))``.
 
+    Choose the hyper-parameters of those beforehand. The encoder has learned from all training rows
+    of a split, so a search within them sees encodings of cases that are known already, finds
+    nearly every candidate perfect, and chooses badly. To search, compare pipelines that begin
+    with the encoder.
+
     Parameters
     ----------
     encoder : PairEncoder
@@ -418,24 +436,29 @@ def encode_splits(encoder, X, y, *, cv=None, groups=None, random_state=None):
     -------
     Bunch
         What `compare` takes: `X`, ndarray of shape (n_encoded, p), float32, the encodings of the
-        rows of each split, one split below the other; `y`, their cases; `cv`, a list of
-        (train, test), the rows of each split in it.
+        rows of each split, one split below the other; `y`, their cases; `groups`, theirs (or
+        None); `cv`, a list of (train, test), the rows of each split in it.
     """
-    y = column_or_1d(y)
-    check_consistent_length(X, y, groups)
+    y, groups = _check_rows(X, y, groups)
     seed = draw_seed(random_state)
     splits = _splits(cv, X, y, groups, seed)
     _warn_duplicates(X, splits)
-    encoded, cases, encoded_splits, start = [], [], [], 0
+    encoded, rows, encoded_splits, start = [], [], [], 0
     for number, (train, test) in enumerate(splits):
         fitted = _with_seed(encoder, (seed + number) % 2**32)
         encoded.append(fitted.fit_transform(_safe_indexing(X, train), y[train]))
         encoded.append(fitted.transform(_safe_indexing(X, test)))
-        cases += [y[train], y[test]]
+        rows += [train, test]
         border, end = start + len(train), start + len(train) + len(test)
         encoded_splits.append((np.arange(start, border), np.arange(border, end)))
         start = end
-    return Bunch(X=np.concatenate(encoded), y=np.concatenate(cases), cv=encoded_splits)
+    rows = np.concatenate(rows)
+    return Bunch(
+        X=np.concatenate(encoded),
+        y=y[rows],
+        groups=None if groups is None else groups[rows],
+        cv=encoded_splits,
+    )
 
 
 class Comparison:
@@ -530,6 +553,11 @@ class Comparison:
             t, p = corrected_t_test(differences, self._ratio())
             low, high = _interval(differences, self._ratio())
             rows.append((metric, estimator, differences.mean(), low, high, t, p))
+        if not rows:
+            raise ValueError(
+                f"There is nothing to test {reference!r} against: no other of {against} has "
+                f"scores that it has, of {metrics}."
+            )
         columns = ["metric", "estimator", "difference", "low", "high", "t", "p"]
         table = pd.DataFrame(rows, columns=columns).set_index(["metric", "estimator"])
         return table.assign(p_holm=_holm(table["p"].to_numpy()))
@@ -683,7 +711,7 @@ def _scorers(scoring):
     if isinstance(scoring, str):
         scoring = [scoring]
     if isinstance(scoring, PairScorer):
-        scoring = {scoring.metric.__name__: scoring}
+        scoring = {scoring.name: scoring}
     elif callable(scoring):
         scoring = {"score": scoring}
     if not isinstance(scoring, dict):
@@ -697,6 +725,11 @@ def _scorers(scoring):
 
 
 def _scorer(name, scorer):
+    if inspect.isfunction(scorer) and scorer.__module__ == PairScorer.__module__:
+        raise ValueError(
+            f"scoring {name!r}: {scorer.__name__} is a metric, but a scorer is expected; "
+            f"pair_scorer({scorer.__name__}, ...) makes one of it."
+        )
     if callable(scorer):
         return scorer
     if scorer in SCORERS:
@@ -731,8 +764,6 @@ def _estimators(estimators):
 def _search_metric(estimator, scorers, refit):
     """Name the metric by which hyper-parameters are chosen."""
     suiting = [name for name, scorer in scorers.items() if _suits(scorer, estimator)]
-    if refit is not None:
-        check_choice("refit", refit, tuple(scorers))
     if not suiting or (refit is not None and refit not in suiting):
         asked = list(scorers) if refit is None else refit
         raise ValueError(f"{estimator!r} has no methods for {asked}, which compare pairs.")
@@ -743,10 +774,22 @@ def _suits(scorer, estimator):
     return not isinstance(scorer, PairScorer) or scorer.suits(estimator)
 
 
+def _check_rows(X, y, groups):
+    """Check that X, y and groups are of one length."""
+    check_consistent_length(X, y, groups)
+    return column_or_1d(y), None if groups is None else column_or_1d(groups)
+
+
 def _splits(cv, X, y, groups, seed):
     """List the splits, so that they are the same for all."""
     if cv is not None:
-        return list(check_cv(cv, y, classifier=True).split(X, y, groups))
+        rows = np.arange(len(y))
+        splits = check_cv(cv, y, classifier=True).split(X, y, groups)
+        # given as lists, masks or arrays
+        splits = [tuple(rows[np.asarray(part)] for part in split) for split in splits]
+        if not splits:
+            raise ValueError(f"cv={cv!r} gives no split; at least one (train, test) is needed.")
+        return splits
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     repeats = (kind(2, shuffle=True, random_state=(seed + i) % 2**32) for i in range(5))
     return [split for folds in repeats for split in folds.split(X, y, groups)]
@@ -761,7 +804,7 @@ def _inner_cv(inner_cv, groups, seed):
 
 def _warn_duplicates(X, splits):
     """Warn where the very same image or skeleton is on both sides of a split."""
-    for kind, half in zip(pairs.KINDS, pairs.split_pairs(X), strict=True):
+    for kind, half in zip(pairs.KINDS, pairs.split_rows(X), strict=True):
         content, _ = pd.factorize(np.array([_digest(row) for row in half], dtype=object))
         twice = [test[np.isin(content[test], content[train])] for train, test in splits]
         worst = max(twice, key=len)
@@ -791,6 +834,19 @@ def _with_seed(estimator, seed):
     estimator = clone(estimator)
     names = [n for n in estimator.get_params() if n.split("__")[-1] == "random_state"]
     return estimator.set_params(**dict.fromkeys(names, seed))
+
+
+def _seed_grid(grid, seed):
+    """Seed the estimators among the candidates."""
+    if not isinstance(grid, dict):
+        return [_seed_grid(part, seed) for part in grid]
+    return {
+        name: [
+            _with_seed(v, seed) if hasattr(v, "fit") and not isinstance(v, type) else v
+            for v in values
+        ]
+        for name, values in grid.items()
+    }
 
 
 class _Scoring:

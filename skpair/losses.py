@@ -8,6 +8,7 @@ A loss with a true attribute `symmetric` makes no difference between the kinds: 
 images with images and skeletons with skeletons as well, see `MatchingLoss`.
 """
 
+import inspect
 import math
 
 import torch
@@ -267,14 +268,19 @@ class MetricLearningLoss(nn.Module):
     """Adapter of pytorch-metric-learning: a loss of that library, between images and skeletons.
 
     Takes the losses that accept reference embeddings (`ref_emb`): images are compared with
-    skeletons and skeletons with images. Losses that hold proxies or weights of their own for each
-    case know one kind only, and do not fit.
+    skeletons and skeletons with images. Others of them, such as those that hold proxies of each
+    case, know one kind only, and raise in `fit`.
 
     Parameters
     ----------
     loss : nn.Module
         Called as ``loss(embeddings, labels, ref_emb=..., ref_labels=...)``, such as
         ``pytorch_metric_learning.losses.MultiSimilarityLoss()``.
+
+    Raises
+    ------
+    TypeError
+        If `loss` is no module, or cannot be called so.
 
     Examples
     --------
@@ -288,6 +294,12 @@ class MetricLearningLoss(nn.Module):
 
     def __init__(self, loss):
         super().__init__()
+        module = isinstance(loss, nn.Module)
+        if not module or "ref_emb" not in inspect.signature(loss.forward).parameters:
+            raise TypeError(
+                "loss must be an instance of a loss of pytorch-metric-learning that takes "
+                f"reference embeddings (ref_emb), such as MultiSimilarityLoss(), got {loss!r}."
+            )
         self.loss = loss
 
     def forward(self, image, skeleton, y_image, y_skeleton):

@@ -10,9 +10,11 @@ Where a case has no match or nothing but matches, it has no value: NaN in a tabl
 "macro". If no case has one, the result is NaN, with an UndefinedMetricWarning.
 """
 
+import functools
 import inspect
+import math
 import warnings
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.multiclass import unique_labels
 
 from .training import check_choice, check_number
 
@@ -142,6 +145,7 @@ def pair_balanced_accuracy(
     float or Series
         In [0, 1], 0.5 by chance; with ``average=None``, by case.
     """
+    check_number("threshold", threshold, Real, -math.inf)
     queries = _Queries(y_images, y_skeletons, similarity, average, direction)
 
     def balanced_accuracy(same, score):
@@ -271,8 +275,8 @@ def pair_scorer(metric, *, response="pair_proba", **parameters):
     response : {"pair_proba", "similarity"}, default="pair_proba"
         What the metric judges: the estimator's `pair_proba_matrix` or its `similarity_matrix`.
     **parameters
-        Passed to `metric`. `pair_balanced_accuracy` takes the estimator's `threshold_` if none is
-        given.
+        Passed to `metric`. `pair_balanced_accuracy` of `pair_proba` takes the estimator's
+        `threshold_` if none is given.
 
     Returns
     -------
@@ -297,6 +301,16 @@ class PairScorer:
                 f"metric must be a function, such as those of skpair.metrics, got {metric!r}."
             )
         check_choice("response", response, ("pair_proba", "similarity"))
+        if isinstance(metric, functools.partial):
+            if metric.args:
+                raise TypeError(f"The parameters of {metric!r} must be given by name.")
+            metric, parameters = metric.func, {**metric.keywords, **parameters}
+        needs_threshold = metric is pair_balanced_accuracy and "threshold" not in parameters
+        if needs_threshold and response == "similarity":
+            raise ValueError(
+                "pair_balanced_accuracy of similarities needs a threshold=...: the estimator's "
+                "threshold_ is one of pair_proba."
+            )
         self.metric = metric
         self.response = response
         self.parameters = parameters
@@ -305,7 +319,7 @@ class PairScorer:
         """Spell the call that makes it."""
         given = {"response": self.response, **self.parameters}
         parameters = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        return f"pair_scorer({self.metric.__name__}, {parameters})"
+        return f"pair_scorer({self.name}, {parameters})"
 
     def __call__(self, estimator, X, y):
         """Score a fitted estimator on all pairs of the rows."""
@@ -321,12 +335,18 @@ class PairScorer:
 
     def with_cases(self, estimator, X, y):
         """Score, and score each case: a float, and a Series (None for a metric without)."""
-        if "average" not in inspect.signature(self.metric).parameters:
+        average = inspect.signature(self.metric).parameters.get("average")
+        if average is None:
             return self(estimator, X, y), None
         cases = self.score(estimator, X, y, **{**self.parameters, "average": None})
-        if self.parameters.get("average", "macro") == "macro" and cases.notna().any():
+        if self.parameters.get("average", average.default) == "macro" and cases.notna().any():
             return float(cases.mean()), cases  # all pairs are ranked once, not twice
         return self(estimator, X, y), cases
+
+    @property
+    def name(self):
+        """The name of the metric."""
+        return getattr(self.metric, "__name__", repr(self.metric))
 
     @property
     def method(self):
@@ -384,6 +404,11 @@ class _Queries:
             check_choice("average", average, ("macro", "micro"), ", or None")
         check_choice("direction", direction, ("image_to_skeleton", "skeleton_to_image"))
         y_images, y_skeletons = column_or_1d(y_images), column_or_1d(y_skeletons)
+        for name, y in (("y_images", y_images), ("y_skeletons", y_skeletons)):
+            missing = np.flatnonzero(pd.isna(y))
+            if len(missing):
+                raise ValueError(f"{name} holds missing labels, first in row {missing[0]}.")
+        self.cases = unique_labels(y_images, y_skeletons)  # raises where kinds of labels are mixed
         similarity = check_array(similarity, input_name="similarity", dtype=("float64", "float32"))
         if similarity.shape != (len(y_images), len(y_skeletons)):
             raise ValueError(
@@ -394,7 +419,6 @@ class _Queries:
         same = y_images[:, None] == y_skeletons[None, :]  # (n, m)
         if direction == "skeleton_to_image":
             y_images, y_skeletons, same, similarity = y_skeletons, y_images, same.T, similarity.T
-        self.cases = np.union1d(y_images, y_skeletons)
         self.y = y_images
         self.same = same
         self.similarity = similarity

@@ -139,6 +139,11 @@ def split_pairs(X):
     >>> split_pairs(X)
     (array([[1., 2., 3.]]), array([[4., 0., 0.]]))
     """
+    return split_rows(X, ensure_all_finite=True)
+
+
+def split_rows(X, *, ensure_all_finite=False):
+    """Split X as `split_pairs` does; features may be missing (NaN) unless told otherwise."""
     X = _table(X)
     layout = _layout_of(X)
     if layout == "files":
@@ -148,7 +153,7 @@ def split_pairs(X):
         _check_pixel_rows(X)
         images = X[:, :-1]
         return images[:, 0] if images.shape[1] == 1 else images, (X[:, -1] != 0).astype(np.uint8)
-    X = check_array(X)
+    X = check_array(X, ensure_all_finite=ensure_all_finite)
     _check_two_columns(X)
     middle = X.shape[1] // 2
     return X[:, :middle], X[:, middle:]

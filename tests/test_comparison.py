@@ -1,12 +1,16 @@
+import functools
 import os
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.datasets import make_moons
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
 from sklearn.model_selection import (
@@ -20,6 +24,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from skpair import PairEncoder, PairMatcher
 from skpair.comparison import (
+    Comparison,
     _holm,
     compare,
     corrected_t_test,
@@ -87,12 +92,19 @@ def test_controls_want_encodings(digits, control):
         control.fit(*digits)
 
 
-@pytest.mark.parametrize("control", [two_classifiers(), one_hot_skeletons()])
-@pytest.mark.parametrize("method", ["predict", "predict_proba", "pair_proba_matrix"])
+@pytest.mark.parametrize(
+    "control, method",
+    [
+        (two_classifiers(), "predict"),
+        (two_classifiers(), "predict_proba"),
+        (two_classifiers(), "pair_proba_matrix"),
+        (one_hot_skeletons(), "predict"),
+        (one_hot_skeletons(), "predict_proba"),
+    ],
+)
 def test_controls_that_are_not_fitted(features, control, method):
-    if hasattr(control, method):
-        with pytest.raises(NotFittedError):
-            getattr(control, method)(features[0])
+    with pytest.raises(NotFittedError):
+        getattr(control, method)(features[0])
 
 
 def test_two_classifiers_need_probabilities(features):
@@ -230,9 +242,10 @@ def test_search_is_nested(features):
 
 
 class RowsSeen(DummyClassifier):
-    """Notes the rows and groups that it is fitted on."""
+    """Notes the rows that it is fitted on, and those that it is asked about."""
 
     fits = []
+    asked = []
 
     def __init__(self, strategy="prior", tag=0):
         super().__init__(strategy=strategy)
@@ -241,6 +254,24 @@ class RowsSeen(DummyClassifier):
     def fit(self, X, y):
         RowsSeen.fits.append(set(X[:, 0].astype(int)))
         return super().fit(X, y)
+
+    def predict(self, X):
+        RowsSeen.asked.append(set(X[:, 0].astype(int)))
+        return super().predict(X)
+
+
+def test_search_sees_no_test_row():
+    y = np.tile([0, 1], 30)
+    X = np.stack([np.arange(60), np.random.default_rng(0).normal(size=60)], axis=1)
+    train, test = np.arange(40), np.arange(40, 60)
+    RowsSeen.fits.clear()
+    RowsSeen.asked.clear()
+    searched = {"a": (RowsSeen(), {"tag": [0, 1]})}
+    compare(searched, X, y, cv=[(train, test)], scoring="accuracy")
+    assert len(RowsSeen.fits) == 2 * 3 + 1
+    assert all(seen <= set(train) for seen in RowsSeen.fits)
+    assert set(test) in RowsSeen.asked
+    assert all(seen <= set(train) for seen in RowsSeen.asked if seen != set(test))
 
 
 @pytest.mark.parametrize("cv", [None, LeaveOneGroupOut()])
@@ -264,6 +295,74 @@ def test_groups_stay_together_in_both_loops(cv):
         for group in range(6):
             together = set(np.flatnonzero(groups == group))
             assert together <= seen or not together & seen
+
+
+def test_groups_go_along_with_the_encodings():
+    y = np.tile([0, 1], 30)
+    groups = np.repeat(list("abcdef"), 10)
+    X = np.stack([np.arange(60), np.random.default_rng(0).normal(size=60)], axis=1)
+    encoded = encode_splits(PairEncoder("identity", "identity"), X, y, groups=groups)
+    np.testing.assert_array_equal(encoded.groups, groups[encoded.X[:, 0].astype(int)])
+    RowsSeen.fits.clear()
+    compare({"a": (RowsSeen(), {"tag": [0, 1]})}, **encoded, scoring="accuracy")
+    assert len(RowsSeen.fits) == 10 * (2 * 3 + 1)
+    for seen in RowsSeen.fits:
+        for group in range(6):
+            together = set(range(10 * group, 10 * group + 10))
+            assert together <= seen or not together & seen
+    assert encode_splits(PairEncoder("identity", "identity"), X, y).groups is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        one_hot_skeletons(),
+        (two_classifiers(), {"classifier": [RandomForestClassifier(5)]}),
+        (two_classifiers(), [{"classifier": [RandomForestClassifier(5)]}]),
+    ],
+)
+def test_seeds_reach_every_part(features, entry):
+    X, y = features
+    X = X + np.random.default_rng(0).normal(size=X.shape) * 5
+    same, again, other = (
+        compare({"a": entry}, X, y, cv=2, scoring=log_loss_scorer, random_state=seed).scores
+        for seed in (0, 0, 1)
+    )
+    pd.testing.assert_frame_equal(same, again)
+    assert (same["score"] != other["score"]).all()
+
+
+def log_loss_scorer(estimator, X, y):
+    return estimator.predict_proba(X)[:, 0].astype(float).sum()
+
+
+def test_each_is_searched_by_what_it_has(features):
+    X, y = features
+    result = compare(
+        {"m": (PairMatcher(**FAST), {"temperature": [0.1, 1e6]}), "blind": image_only()},
+        X,
+        y,
+        cv=2,
+        refit="pair_average_precision",
+        random_state=0,
+    )
+    assert result.fits["params"].tolist() == [{"temperature": 0.1}] * 2 + [{}] * 2
+
+
+def test_missing_values_are_for_the_estimators_to_judge(features):
+    X, y = features
+    X = X.copy()
+    X[3, 2] = np.nan
+    imputing = make_pipeline(SimpleImputer(), image_only())
+    assert compare({"a": imputing}, X, y, cv=2).scores["score"].notna().all()
+
+
+@pytest.mark.parametrize("form", [list, np.array, lambda rows: np.isin(np.arange(120), rows)])
+def test_splits_of_any_form(features, form):
+    even, odd = np.arange(0, 120, 2), np.arange(1, 120, 2)
+    plain = compare({"a": image_only()}, *features, cv=[(even, odd)])
+    formed = compare({"a": image_only()}, *features, cv=[(form(even), form(odd))])
+    pd.testing.assert_frame_equal(plain.scores, formed.scores)
 
 
 def test_workers_give_the_same(features):
@@ -299,6 +398,9 @@ def test_plot(features):
         ({"n_seeds": 0}, "n_seeds must be >= 1"),
         ({"groups": [1, 2]}, "inconsistent numbers"),
         ({"cv": 1}, "at least one train/test split"),
+        ({"cv": []}, "gives no split"),
+        ({"scoring": pair_average_precision}, r"is a metric.*pair_scorer\(pair_average_prec"),
+        ({"groups": np.ones((120, 2))}, "1d array"),
         (
             {"estimators": {"a": image_only()}, "scoring": "pair_roc_auc"},
             "no methods for .*pair_roc_auc",
@@ -309,6 +411,14 @@ def test_bad_input(features, changes, message):
     X, y = features
     with pytest.raises(ValueError, match=message):
         compare(**{"estimators": {"a": PairMatcher(**FAST)}, "X": X, "y": y, **changes})
+
+
+def test_nothing_to_test(features):
+    result = compare({"a": image_only(), "b": two_classifiers()}, *features, random_state=0)
+    with pytest.raises(ValueError, match="nothing to test 'b' against"):
+        result.test("b", "pair_average_precision")
+    with pytest.raises(ValueError, match="nothing to test 'a' against"):
+        result.test("a", against=["a"])
 
 
 def test_one_split_has_no_test(features):
@@ -325,6 +435,7 @@ def test_one_split_has_no_test(features):
     [
         (pair_scorer(recall_at_k, k=2), "recall_at_k"),
         ({"first two": pair_scorer(recall_at_k, k=2)}, "first two"),
+        (pair_scorer(functools.partial(recall_at_k, k=2)), "recall_at_k"),
         (lambda estimator, X, y: 0.5, "score"),
     ],
 )
@@ -438,6 +549,39 @@ def test_corrected_t_test_agrees_with_scikit_learns_example():
     assert round(t, 3) == 0.750
     assert round(p / 2, 3) == 0.227  # there, it is one-sided
     assert corrected_t_test(linear - rbf, 10 / 90) == (-t, p)
+
+
+def test_tables_are_corrected_for_shared_rows():
+    """Four splits of 30 training and 10 test rows; differences of 0, 1, 1, 2: mean 1, variance 2/3.
+
+    So the squared standard error is 2/3 * (1/4 + 10/30), and 3.182 the quantile of 3 degrees.
+    """
+    scores = {"a": [3.0, 4.0, 5.0, 7.0], "b": [3.0, 3.0, 4.0, 5.0]}
+    rows = [(n, i, 0, "m", x) for n, values in scores.items() for i, x in enumerate(values)]
+    fits = [(n, i, 0, 30, 10, 1.0, {}) for n in scores for i in range(4)]
+    result = Comparison(
+        pd.DataFrame(rows, columns=["estimator", "split", "seed", "metric", "score"]),
+        None,
+        pd.DataFrame(
+            fits,
+            columns=["estimator", "split", "seed", "n_train", "n_test", "fit_time", "params"],
+        ),
+    )
+    error = np.sqrt(2 / 3 * (1 / 4 + 1 / 3))
+    tested = result.test("a").loc["m", "b"]
+    assert tested["difference"] == 1
+    assert np.isclose(tested["t"], 1 / error)
+    assert np.isclose(tested["p"], 2 * stats.t.sf(1 / error, 3))
+    np.testing.assert_allclose(
+        [tested["low"], tested["high"]], [1 - 3.182 * error, 1 + 3.182 * error], rtol=1e-3
+    )
+    of_b = np.sqrt(np.var([3, 3, 4, 5], ddof=1) * (1 / 4 + 1 / 3))
+    row = result.summary().loc["m", "b"]
+    np.testing.assert_allclose(
+        row[["mean", "low", "high"]].astype(float),
+        [3.75, 3.75 - 3.182 * of_b, 3.75 + 3.182 * of_b],
+        rtol=1e-3,
+    )
 
 
 def test_corrected_t_test_of_no_variance():

@@ -458,6 +458,14 @@ def test_losses_of_metric_learning_train_a_matcher(features, name):
     assert matcher.history_[-1, "train_loss"] < matcher.history_[0, "train_loss"]
 
 
+def test_losses_that_the_adapter_refuses():
+    from pytorch_metric_learning.losses import MultiSimilarityLoss
+
+    for loss in ("triplet", MultiSimilarityLoss, torch.nn.MSELoss()):
+        with pytest.raises(TypeError, match="takes reference embeddings"):
+            MetricLearningLoss(loss)
+
+
 def test_margins_are_the_losses_own_unless_given():
     for name, own in (("contrastive", 2.0), ("triplet", 0.2)):
         assert LOSSES[name]({"margin": None}).margin == own

@@ -1,3 +1,4 @@
+import functools
 import pickle
 
 import numpy as np
@@ -145,6 +146,9 @@ def test_undefined_everywhere_is_said(metric, average):
         ((["a", "b"], ["a"], [[1.0, 2.0]]), r"\(2, 1\).*\(1, 2\)"),
         ((["a"], ["a", "b"], [[1.0, np.nan]]), "NaN"),
         (([["a", "b"]], ["a", "b"], [[1.0, 2.0]]), "1d array"),
+        (([0, 1], ["0", "1"], np.eye(2)), "Mix of label input types"),
+        (([0.0, np.nan], [0.0, 1.0], np.eye(2)), "y_images holds missing labels, first in row 1"),
+        ((["a", "b"], [None, "a"], np.eye(2)), "y_skeletons holds missing labels, first in row 0"),
     ],
 )
 def test_bad_input(given, message):
@@ -166,6 +170,14 @@ def test_bad_parameters():
         pair_scorer(pair_roc_auc, response="logits")
     with pytest.raises(TypeError, match="metric must be a function"):
         pair_scorer("pair_roc_auc")
+    with pytest.raises(TypeError, match="must be given by name"):
+        pair_scorer(functools.partial(pair_roc_auc, Y_IMAGES))
+    with pytest.raises(ValueError, match="threshold must be .*nan"):
+        pair_balanced_accuracy(*given, threshold=np.nan)
+    with pytest.raises(TypeError, match="threshold must be a number"):
+        pair_balanced_accuracy(*given, threshold=None)
+    with pytest.raises(ValueError, match="needs a threshold"):
+        pair_scorer(pair_balanced_accuracy, response="similarity")
 
 
 # ---- scorers -------------------------------------------------------------------------------------
@@ -208,6 +220,21 @@ def test_equal_error_rate_is_scored_negative(fitted):
     rate = pair_equal_error_rate(y, y, matcher.pair_proba_matrix(X))
     assert 0 < rate < 0.5
     assert pair_scorer(pair_equal_error_rate)(matcher, X, y) == -rate
+    assert pair_scorer(functools.partial(pair_equal_error_rate))(matcher, X, y) == -rate
+
+
+def test_scorer_unwraps_partial_functions(fitted):
+    partial = pair_scorer(functools.partial(recall_at_k, k=2, average="micro"), k=3)
+    assert repr(partial) == repr(pair_scorer(recall_at_k, k=3, average="micro"))
+    assert partial(*fitted) == pair_scorer(recall_at_k, k=3, average="micro")(*fitted)
+
+
+def test_scorer_by_case_minds_the_default_of_the_metric(fitted):
+    def over_pairs(y_images, y_skeletons, similarity, average="micro"):
+        return pair_roc_auc(y_images, y_skeletons, similarity, average=average)
+
+    score, cases = pair_scorer(over_pairs).with_cases(*fitted)
+    assert score == pair_scorer(pair_roc_auc, average="micro")(*fitted) != cases.mean()
 
 
 def test_scorer_unwraps_searches_and_pipelines(digits):
