@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import nn
 
-from . import pairs, towers, training
+from . import memory, pairs, towers, training
 from .sampling import PairSampler
 
 
@@ -89,6 +89,10 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Applied to whole batches in training, to each kind independently. "auto": random rotation,
         flip, scale and shift of pictures, nothing for feature rows. A callable takes and gives
         float tensors of shape (b, C, H, W).
+    memory : str, path-like, joblib.Memory, EncodingCache or None, default=None
+        Folder that keeps the encodings of frozen towers, row by row, for other fits, workers and
+        runs; see :class:`~skpair.memory.EncodingCache`. A tower that starts at random needs an
+        integer as `random_state` to be the same again.
     callbacks : list of skorch callbacks or None, default=None
         Added to those of the training.
     device : str, default="auto"
@@ -142,6 +146,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         lr=0.003,
         weight_decay=0.05,
         augment="auto",
+        memory=None,
         callbacks=None,
         device="auto",
         random_state=None,
@@ -159,6 +164,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.lr = lr
         self.weight_decay = weight_decay
         self.augment = augment
+        self.memory = memory
         self.callbacks = callbacks
         self.device = device
         self.random_state = random_state
@@ -275,6 +281,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _check_parameters(self):
         training.check_parameters(self)
+        memory.make_cache(self.memory)
         if not (self.frozen == "auto" or isinstance(self.frozen, bool | np.bool_)):
             raise ValueError(f"frozen must be True, False or 'auto', got {self.frozen!r}.")
         backbones = [
@@ -299,10 +306,20 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         }
 
     def _make_towers(self, images, skeletons):
-        image, image_width = towers.make_tower(self.image_encoder, self.weights, images)
-        skeleton, skeleton_width = towers.make_tower(self.skeleton_encoder, self.weights, skeletons)
+        image, image_width = towers.make_tower(
+            self.image_encoder, self.weights, images, self._recall_width(images)
+        )
+        skeleton, skeleton_width = towers.make_tower(
+            self.skeleton_encoder, self.weights, skeletons, self._recall_width(skeletons)
+        )
         dual = towers.DualEncoder.of_equal_width(image, image_width, skeleton, skeleton_width)
         return dual, max(image_width, skeleton_width)
+
+    def _recall_width(self, half):
+        cache = self._cache(half.kind)
+        if cache is None:
+            return None
+        return lambda tower, measure: cache.width(memory.fingerprint(tower, half.shape), measure)
 
     def _train(self, dual, width, images, skeletons, codes, seed):
         """Train the towers that are not frozen, in place; give the histories by kind."""
@@ -355,7 +372,19 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return quiet and all(encoders[kind] == "cnn" for kind in kinds)
 
     def _encode(self, tower, half):
-        return training.encode(tower, half, self.batch_size, training.resolve_device(self.device))
+        device = training.resolve_device(self.device)
+
+        def encode(part):
+            return training.encode(tower, part, self.batch_size, device)
+
+        cache = self._cache(half.kind)
+        if cache is None:
+            return encode(half)
+        return cache.encode(memory.fingerprint(tower, half.reading(), device), half, encode)
+
+    def _cache(self, kind):
+        """Give the cache for a kind; towers that learn are new in every fit, and have none."""
+        return memory.make_cache(self.memory) if self._frozen_kinds()[kind] else None
 
     @property
     def _n_features_out(self):

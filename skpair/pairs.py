@@ -9,6 +9,7 @@ import copy
 import os
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -368,6 +369,10 @@ class Half:
         self.ink = layout.ink
         self.rows = np.arange(len(source))
 
+    def reading(self):
+        """Tell how a row becomes what `read` gives; what it is itself tell `contents`."""
+        return self.layout, self.kind, self.shape, self.ink
+
     def __len__(self):
         """Return the number of rows."""
         return len(self.rows)
@@ -407,6 +412,15 @@ class ArrayHalf(Half):
                 ink = pixels.resize_ink(batch != 0, self.shape[1:])
                 yield pixels.plain_pixels(ink.astype(float) if batch.dtype.kind == "f" else ink)
 
+    def reading(self):
+        """Tell how a row becomes what `read` gives."""
+        return *super().reading(), self.source.dtype.str, self.source.shape[1:]
+
+    def contents(self):
+        """Yield the bytes of each row."""
+        for row in self.rows:
+            yield np.ascontiguousarray(self.source[row]).data.cast("B")
+
     def check_files(self):
         """Do nothing: there are no files."""
 
@@ -438,6 +452,14 @@ class FileHalf(Half):
         for start in range(0, len(rows), 1024):  # bounds what waits in the pool
             answers += pixels.in_threads(question, rows[start : start + 1024])
         return np.array(answers, dtype=bool)[files]
+
+    def contents(self):
+        """Yield the bytes of the file of each row."""
+        for start in range(0, len(self), 1024):  # bounds what waits in the pool
+            yield from pixels.in_threads(self._bytes, self.rows[start : start + 1024])
+
+    def _bytes(self, row):
+        return self._open(row, lambda path: Path(path).read_bytes())
 
     def has_colour(self, row):
         """Whether the channels of an image differ."""

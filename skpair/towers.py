@@ -1,6 +1,7 @@
 """Networks that encode one kind: a small CNN, torchvision backbones, a small MLP, identity."""
 
 import copy
+import functools
 import os
 import re
 import urllib.error
@@ -217,7 +218,7 @@ def check_encoder(name, encoder):
     )
 
 
-def make_tower(encoder, weights, half):
+def make_tower(encoder, weights, half, recall=None):
     """Make the network that encodes one kind.
 
     Parameters
@@ -228,6 +229,8 @@ def make_tower(encoder, weights, half):
         See `Backbone`.
     half : Half
         What is to be encoded: its shape, and for feature rows the values to standardize by.
+    recall : callable or None
+        Called as ``recall(tower, measure)``, gives the width, by ``measure()`` if it is not known.
 
     Returns
     -------
@@ -252,14 +255,14 @@ def make_tower(encoder, weights, half):
         )
     else:
         tower = Backbone(encoder, weights)
-    return tower, _width(tower, encoder, half.shape)
+    measure = functools.partial(_width, tower.eval(), encoder, half.shape)
+    return tower, measure() if recall is None else recall(tower, measure)
 
 
 def _width(tower, encoder, shape):
     """Find by trial how many columns a tower gives."""
     name = type(encoder).__name__ if isinstance(encoder, nn.Module) else repr(encoder)
     given = f"(b, {', '.join(map(str, shape))})"
-    tower.eval()
     with torch.no_grad():
         try:
             output = tower(torch.zeros(2, *shape))

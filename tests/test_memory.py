@@ -1,0 +1,303 @@
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from joblib import Parallel, delayed
+from PIL import Image
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+from skpair import PairEncoder, PairMatcher, memory
+from skpair.memory import EncodingCache
+
+
+class Counting(nn.Module):
+    """Projects pixels, and notes how many rows it has seen."""
+
+    rows = 0
+
+    def __init__(self, width=5, scale=1.0, seed=0):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.layer = nn.Linear(256, width)
+        self.scale = scale
+
+    def forward(self, x):
+        Counting.rows += len(x)
+        return self.layer(x.flatten(1)) * self.scale
+
+
+@pytest.fixture
+def X(digits):
+    return digits[0]
+
+
+def encode(X, folder, **parameters):
+    """Encode X; give the encodings, and the number of rows that went through a network."""
+    tower = Counting(**parameters)
+    Counting.rows = 0
+    encodings = PairEncoder(tower, Counting(), memory=folder).fit_transform(X)
+    return encodings, Counting.rows
+
+
+def test_a_later_run_sends_no_row_through_the_towers(X, tmp_path):
+    plain, _ = encode(X, None)
+    first, n_first = encode(X, tmp_path)
+    again, n_again = encode(X, str(tmp_path))
+    few, n_few = encode(X[::-1][:20], tmp_path)
+    np.testing.assert_allclose(first, plain, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(few, first[::-1][:20])
+    assert n_first >= 2 * len(X)
+    assert n_again == n_few == 0
+
+
+def test_only_new_rows_are_encoded(X, tmp_path):
+    encode(X[:30], tmp_path)
+    whole, n_whole = encode(X[:50], tmp_path)
+    assert n_whole == 2 * 20
+    np.testing.assert_allclose(whole, encode(X[:50], None)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_same_picture_is_encoded_once(X, tmp_path):
+    twice = np.concatenate([X[:10], X[:10], X[5:15]])
+    encodings, _ = encode(twice, tmp_path)
+    np.testing.assert_array_equal(encodings[:10], encodings[10:20])
+    assert len(EncodingCache(tmp_path)) == 2 * 15 + 1  # and the width, the same for both
+
+
+@pytest.mark.parametrize("parameters", [{"width": 4}, {"scale": 2.0}, {"seed": 1}])
+def test_another_network_is_not_answered(X, tmp_path, parameters):
+    encode(X, tmp_path)
+    changed, n_changed = encode(X, tmp_path, **parameters)
+    assert n_changed >= len(X)
+    np.testing.assert_allclose(changed, encode(X, None, **parameters)[0], rtol=1e-5, atol=1e-6)
+
+
+def test_other_code_of_a_network_is_not_answered(X, tmp_path):
+    class Twice(Counting):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    Counting.rows = 0
+    plain = PairEncoder(Counting(), Counting(), memory=tmp_path).fit_transform(X)
+    Twice.__module__, Twice.__qualname__ = Counting.__module__, Counting.__qualname__
+    twice = PairEncoder(Twice(), Counting(), memory=tmp_path).fit_transform(X)
+    np.testing.assert_allclose(twice[:, :5], 2 * plain[:, :5], rtol=1e-5)
+
+
+def test_a_changed_picture_is_not_answered(X, tmp_path):
+    before, _ = encode(X, tmp_path)
+    changed = X.copy()
+    changed[3, 0, 5, 5] ^= 1
+    after, n_after = encode(changed, tmp_path)
+    assert n_after == 1
+    assert (before[3] != after[3]).any()
+    np.testing.assert_array_equal(np.delete(before, 3, axis=0), np.delete(after, 3, axis=0))
+
+
+def test_other_dtypes_and_sizes_are_not_answered(X, tmp_path):
+    encode(X, tmp_path)
+    _, n_float = encode((X / 255).astype(np.float32), tmp_path)
+    assert n_float >= 2 * len(X)
+    encoder = PairEncoder(frozen=True, random_state=0, memory=tmp_path)
+    small = encoder.fit_transform(X)
+    large = clone(encoder).set_params(image_size=32).fit_transform(X)
+    assert not np.allclose(small, large)
+
+
+def test_files_are_known_by_their_content(files, tmp_path):
+    paths, _ = files
+    paths = paths[:20].copy()
+    encoder = PairEncoder(Counting(), Counting(), image_size=16, memory=tmp_path / "cache")
+    before = encoder.fit_transform(paths)
+    copy = str(tmp_path / "copy.png")
+    Image.open(paths["image"][7]).save(copy)
+    moved = paths.copy()
+    moved.loc[7, "image"] = copy
+    Counting.rows = 0
+    np.testing.assert_array_equal(encoder.fit_transform(moved), before)
+    assert Counting.rows == 0
+    Image.fromarray(255 - np.array(Image.open(copy))).save(copy)
+    after = encoder.fit_transform(moved)
+    assert Counting.rows == 1
+    assert (after[7] != before[7]).any()
+    with pytest.raises(FileNotFoundError, match="Row 7: the image file"):
+        os.remove(copy)
+        encoder.transform(moved)
+
+
+def test_towers_that_learn_are_not_kept(digits, tmp_path):
+    X, y = digits
+    PairEncoder(max_epochs=1, random_state=0, memory=tmp_path).fit(X, y).transform(X)
+    assert not (tmp_path / "encodings.sqlite").exists()
+    half = PairEncoder("cnn", Counting(), max_epochs=1, random_state=0, memory=tmp_path)
+    half.fit(X, y).transform(X)
+    assert len(EncodingCache(tmp_path)) == len(np.unique(X[:, 1], axis=0)) + 1
+
+
+def test_fine_tuned_towers_are_not_answered_as_they_were(digits, tmp_path):
+    X, y = digits
+    encoder = PairEncoder(Counting(), Counting(), max_epochs=2, memory=tmp_path)
+    matchers = [
+        PairMatcher(e, training="fine_tune", max_epochs=2, random_state=0).fit(X, y)
+        for e in (encoder, clone(encoder).set_params(memory=None))
+    ]
+    with_memory, without = (m.transform(X) for m in matchers)
+    np.testing.assert_allclose(with_memory, without, rtol=1e-4, atol=1e-5)
+
+
+def test_a_search_encodes_every_picture_once(digits, tmp_path):
+    X, y = digits
+    pipeline = make_pipeline(
+        PairEncoder(Counting(), Counting(), memory=tmp_path), PairMatcher(max_epochs=1)
+    )
+    Counting.rows = 0
+    search = GridSearchCV(pipeline, {"pairmatcher__temperature": [0.1, 0.3]}, cv=3).fit(X, y)
+    distinct = sum(len(np.unique(X[:, kind], axis=0)) for kind in (0, 1))
+    assert Counting.rows <= distinct + 4  # two rows of zeros find each width
+    assert pickle.loads(pickle.dumps(search)).predict(X).shape == y.shape
+
+
+def test_workers_share_the_work(X, tmp_path):
+    log = tmp_path / "log"
+
+    def work():
+        return PairEncoder(Logging(log), Counting(), memory=tmp_path / "cache").fit_transform(X)
+
+    first, second = Parallel(2)(delayed(work)() for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    n_rows = sum(map(int, log.read_text().split()))
+    assert n_rows <= len(np.unique(X[:, 0], axis=0)) + 4
+
+
+class Logging(Counting):
+    """Writes the number of rows of each batch to a file, that processes share."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def forward(self, x):
+        with open(self.path, "a") as log:
+            log.write(f"{len(x)}\n")
+        return super().forward(x)
+
+
+KILLED = """
+    import os, signal, sys
+    import numpy as np
+    from skpair import memory, pairs
+
+    class Rows:
+        def contents(self):
+            return [b"%d" % i for i in range(40)]
+
+        def take(self, rows):
+            return rows
+
+    done = []
+
+    def encode(rows):
+        if len(done) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done.append(rows)
+        return np.repeat(rows[:, None], 3, axis=1).astype(np.float32)
+
+    memory._ROWS_AT_ONCE = 10
+    memory.EncodingCache(sys.argv[1]).encode(b"key", Rows(), encode)
+"""
+
+
+def test_a_killed_process_leaves_what_it_has_finished(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), tmp_path])
+    assert killed.returncode == -signal.SIGKILL
+    cache, asked = EncodingCache(tmp_path), []
+
+    def encode(rows):
+        asked.extend(rows.tolist())
+        return np.repeat(rows[:, None], 3, axis=1).astype(np.float32)
+
+    encodings = cache.encode(b"key", Rows(), encode)
+    assert asked == list(range(20, 40))
+    np.testing.assert_array_equal(encodings, np.repeat(np.arange(40.0)[:, None], 3, axis=1))
+
+
+class Rows:
+    """Forty rows whose content is their number."""
+
+    def contents(self):
+        return [b"%d" % i for i in range(40)]
+
+    def take(self, rows):
+        return rows
+
+
+def test_a_damaged_entry_is_computed_again(X, tmp_path):
+    whole, _ = encode(X, tmp_path)
+    with sqlite3.connect(tmp_path / "encodings.sqlite") as database:
+        value = database.execute("SELECT max(value) FROM encodings WHERE length(value) = 20")
+        value = value.fetchone()[0]
+        flipped = bytes([value[0] ^ 1]) + value[1:]
+        database.execute("UPDATE encodings SET value = ? WHERE value = ?", (flipped, value))
+    database.close()
+    again, n_again = encode(X, tmp_path)
+    np.testing.assert_allclose(again, whole, rtol=1e-5, atol=1e-6)
+    assert n_again == 1
+
+
+def test_a_foreign_file_is_named(X, tmp_path):
+    (tmp_path / "encodings.sqlite").write_bytes(b"this is no database" * 100)
+    with pytest.raises(OSError, match=r"encodings\.sqlite' cannot be used.*delete it"):
+        encode(X, tmp_path)
+
+
+def test_a_full_cache_lets_the_oldest_go(X, tmp_path):
+    cache = EncodingCache(tmp_path, max_bytes=20 * 60)  # 5 columns of 4 bytes
+    with pytest.warns(UserWarning, match="is full: its .* oldest encodings were dropped"):
+        whole, _ = encode(X, cache)
+    np.testing.assert_allclose(whole, encode(X, None)[0], rtol=1e-5, atol=1e-6)
+    assert len(cache) <= 60
+    assert encode(X[-20:], EncodingCache(tmp_path))[1] <= 20 + 4  # the newest are skeletons
+
+
+def test_clear(X, tmp_path):
+    cache = EncodingCache(tmp_path)
+    encode(X, cache)
+    cache.clear()
+    assert len(cache) == 0
+    assert encode(X, cache)[1] >= 2 * len(X)
+
+
+def test_joblibs_memory_keeps_and_clears_encodings(X, tmp_path):
+    store = joblib.Memory(tmp_path, verbose=0)
+    encode(X, store)
+    assert encode(X, store)[1] == 0
+    store.clear(warn=False)
+    assert encode(X, store)[1] >= 2 * len(X)
+    assert encode(X, joblib.Memory(None))[1] >= 2 * len(X)  # this one keeps nothing
+
+
+def test_bad_memory(X, tmp_path):
+    with pytest.raises(TypeError, match="memory must be None, a folder.*got 3"):
+        encode(X, 3)
+    with pytest.raises(ValueError, match="max_bytes must be > 0"):
+        EncodingCache(tmp_path, max_bytes=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        encode(X, tmp_path / "file")
+    unpicklable = Counting()
+    unpicklable.function = lambda x: x
+    with pytest.raises(ValueError, match="memory needs a network that can be pickled"):
+        memory.fingerprint(unpicklable)
