@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -93,6 +94,9 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Folder that keeps the encodings of frozen towers, row by row, for other fits, workers and
         runs; see :class:`~skpair.memory.EncodingCache`. A tower that starts at random needs an
         integer as `random_state` to be the same again.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of the towers' operations; weights and encodings are float32. "auto": bfloat16 for pictures
+        on a GPU that has it, else float32.
     callbacks : list of skorch callbacks or None, default=None
         Added to those of the training.
     device : str, default="auto"
@@ -147,6 +151,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         weight_decay=0.05,
         augment="auto",
         memory=None,
+        precision="auto",
         callbacks=None,
         device="auto",
         random_state=None,
@@ -165,6 +170,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.weight_decay = weight_decay
         self.augment = augment
         self.memory = memory
+        self.precision = precision
         self.callbacks = callbacks
         self.device = device
         self.random_state = random_state
@@ -351,14 +357,16 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 lr=self.lr,
                 weight_decay=self.weight_decay,
                 max_epochs=self.max_epochs,
+                precision=training.resolve_precision(self.precision, device, half.layout),
                 callbacks=self.callbacks,
                 verbose=self.verbose,
             )
             training.measure_batch_norm(classifier.tower, half, self.batch_size, device)
             return net.history
 
-        if self._is_small(classifiers) and device == "cpu":
-            # two small towers on a thread each are faster than one after the other on all
+        if self._is_small(classifiers) and device == "cpu" and torch.get_num_threads() > 1:
+            # two small towers on a thread each are faster than one after the other on all; but
+            # workers run one thread each, and have no core to spare
             jobs = [functools.partial(train, kind) for kind in classifiers]
             histories = training.side_by_side(jobs, cancelled)
         else:
@@ -373,14 +381,16 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _encode(self, tower, half):
         device = training.resolve_device(self.device)
+        precision = training.resolve_precision(self.precision, device, half.layout)
 
         def encode(part):
-            return training.encode(tower, part, self.batch_size, device)
+            return training.encode(tower, part, self.batch_size, device, precision)
 
         cache = self._cache(half.kind)
         if cache is None:
             return encode(half)
-        return cache.encode(memory.fingerprint(tower, half.reading(), device), half, encode)
+        fingerprint = memory.fingerprint(tower, half.reading(), device, precision)
+        return cache.encode(fingerprint, half, encode)
 
     def _cache(self, kind):
         """Give the cache for a kind; towers that learn are new in every fit, and have none."""

@@ -70,7 +70,7 @@ def unit(x):
 
 
 class Gallery:
-    """Embeddings of the known images and skeletons, by case.
+    """Embeddings of the known images and skeletons, by case; it does not change.
 
     Parameters
     ----------
@@ -93,6 +93,7 @@ class Gallery:
         self.image_cases = image_cases
         self.skeletons = skeletons
         self.skeleton_cases = skeleton_cases
+        self._means = {}  # found when first asked for: naming an image costs the same for any size
 
     def __repr__(self):
         """Count what is known."""
@@ -132,7 +133,10 @@ class Gallery:
         ndarray of shape (n, n_cases), float32
         """
         if aggregate == "mean":
-            return queries @ self._mean_examples(kinds, unit if normalize else np.asarray).T
+            if (kinds, normalize) not in self._means:
+                scale = unit if normalize else np.asarray
+                self._means[kinds, normalize] = self._mean_examples(kinds, scale)
+            return queries @ self._means[kinds, normalize].T
         total = np.zeros((len(queries), self.n_cases), np.float32)
         n_kinds = np.zeros(self.n_cases, np.float32)
         for known, cases in self._known(kinds):

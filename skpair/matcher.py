@@ -97,6 +97,10 @@ class PairMatcher(
         "binary_cross_entropy" compares across kinds only: images with the known skeletons.
     aggregate : {"mean", "max"}, default="mean"
         Compare with the mean of a case's known examples, or with the most similar one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        Of the layers' operations, and of a default encoder's; weights, embeddings and losses are
+        float32. "auto": float32 for feature rows, and where towers learn together with the layers,
+        what the encoder's `precision` says.
     callbacks : list of skorch callbacks or None, default=None
         Added to those of the training of the layers.
     device : str, default="auto"
@@ -174,6 +178,7 @@ class PairMatcher(
         n_iter_no_change=10,
         gallery="both",
         aggregate="mean",
+        precision="auto",
         callbacks=None,
         device="auto",
         random_state=None,
@@ -200,6 +205,7 @@ class PairMatcher(
         self.n_iter_no_change = n_iter_no_change
         self.gallery = gallery
         self.aggregate = aggregate
+        self.precision = precision
         self.callbacks = callbacks
         self.device = device
         self.random_state = random_state
@@ -469,7 +475,9 @@ class PairMatcher(
         if self.encoder is None:
             if pairs.layout_name(X) == "features":
                 return None
-            encoder = PairEncoder(device=self.device, verbose=self.verbose)
+            encoder = PairEncoder(
+                precision=self.precision, device=self.device, verbose=self.verbose
+            )
         elif isinstance(self.encoder, PairEncoder):
             encoder = clone(self.encoder)
         else:
@@ -625,6 +633,7 @@ class PairMatcher(
             lr=rate * settings.lr,
             weight_decay=settings.weight_decay,
             max_epochs=epochs or settings.max_epochs,
+            precision=training.resolve_precision(settings.precision, rows.device, rows.layout),
             callbacks=self.callbacks,
             verbose=self.verbose,
         )
@@ -672,7 +681,9 @@ class PairMatcher(
     def _embed(self, half):
         """Send encodings through the layer of their kind."""
         device = training.resolve_device(self.device)
-        return training.encode(getattr(self.layers_, half.kind), half, self.batch_size, device)
+        precision = training.resolve_precision(self.precision, device, half.layout)
+        layer = getattr(self.layers_, half.kind)
+        return training.encode(layer, half, self.batch_size, device, precision)
 
     def _embed_images(self, X):
         check_is_fitted(self)

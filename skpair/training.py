@@ -93,6 +93,20 @@ def resolve_device(device):
         raise ValueError(f"device={device!r} is not 'auto' or a device of torch: {error}") from None
 
 
+def resolve_precision(precision, device, layout):
+    """Turn "auto" into what is free: bfloat16 for pictures on a GPU that has it."""
+    if precision != "auto":
+        return precision
+    on_gpu = torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported()
+    return "bfloat16" if on_gpu and layout != "features" else "float32"
+
+
+def autocast(device, precision):
+    """Run networks in a precision; weights stay in float32."""
+    enabled = precision == "bfloat16"
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=enabled)
+
+
 def check_number(name, value, kind, low, *, low_allowed=True, high=None):
     """Check a numeric parameter, for its type and its range."""
     if isinstance(value, bool) or not isinstance(value, kind):
@@ -118,6 +132,7 @@ def check_parameters(estimator):
     check_number("batch_size", estimator.batch_size, Integral, 2)
     check_number("lr", estimator.lr, Real, 0, low_allowed=False)
     check_number("weight_decay", estimator.weight_decay, Real, 0)
+    check_choice("precision", estimator.precision, ("auto", "float32", "bfloat16"))
     check_random_state(estimator.random_state)
     resolve_device(estimator.device)
 
@@ -131,13 +146,13 @@ def to_tensor(batch, device):
     return tensor.float().div_(255) if tensor.dtype == torch.uint8 else tensor
 
 
-def encode(module, half, batch_size, device):
+def encode(module, half, batch_size, device, precision="float32"):
     """Send every row of `half` through `module`: (n, d) float32 on the CPU."""
     if device != "cpu":
         # fitted modules rest on the CPU, so that they can be loaded where there is no GPU
         module = copy.deepcopy(module).to(device)
     encoded, done = None, 0
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(device, precision):
         for batch in half.batches(batch_size):
             output = module(to_tensor(batch, device)).float().cpu().numpy()
             if encoded is None:
@@ -192,6 +207,7 @@ class TrainingRows(torch.utils.data.Dataset):
 
     def __init__(self, halves, y, batches, device, augment=None, cancelled=None):
         self.halves = {half.kind: half for half in halves}
+        self.layout = halves[0].layout
         self.y = torch.as_tensor(y)
         self.batches = batches
         self.device = device
@@ -266,6 +282,34 @@ def _chain(traceback):
         traceback = traceback.tb_next
 
 
+class InPrecision(nn.Module):
+    """Run a module in a precision; what it gives is float32, so that losses stay exact.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Gives a tensor or several.
+    device : str
+        Where it runs.
+    precision : {"float32", "bfloat16"}
+        Of its operations.
+    """
+
+    def __init__(self, module, device, precision):
+        super().__init__()
+        self.module = module
+        self.device = device
+        self.precision = precision
+
+    def forward(self, **x):
+        """Run the module."""
+        with autocast(self.device, self.precision):
+            output = self.module(**x)
+        if isinstance(output, torch.Tensor):
+            return output.float()
+        return tuple(part.float() for part in output)
+
+
 class WithLoss(nn.Module):
     """Encoders and the loss that compares them: together they are what early stopping restores."""
 
@@ -287,6 +331,7 @@ def fit_net(
     lr,
     weight_decay,
     max_epochs,
+    precision="float32",
     callbacks=None,
     verbose=0,
     valid=None,
@@ -304,6 +349,8 @@ def fit_net(
         What to learn from.
     lr, weight_decay, max_epochs, callbacks, verbose
         As the estimators have them.
+    precision : {"float32", "bfloat16"}
+        Of the module's operations; the criterion is computed in float32.
     valid : TrainingRows or None
         Rows held out, for early stopping.
     patience : int
@@ -314,6 +361,8 @@ def fit_net(
     skorch.NeuralNet
         The fitted net, with its module on the CPU.
     """
+    if precision != "float32":
+        module = InPrecision(module, rows.device, precision)
     own = [("one_cycle", OneCycle(lr, max_epochs * len(rows.batches)))]
     if valid is not None:
         stop = EarlyStopping(patience=patience, load_best=True, sink=_say_nothing)

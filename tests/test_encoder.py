@@ -166,3 +166,28 @@ def test_cases_are_needed_unless_frozen(digits):
     with pytest.raises(ValueError, match="requires y to be passed"):
         PairEncoder().fit(X)
     assert PairEncoder(frozen=True).fit(X).transform(X).shape[0] == len(X)
+
+
+def test_bfloat16_is_close_and_learns(digits):
+    X, y = digits
+    exact, rough = (
+        PairEncoder(frozen=True, precision=precision, random_state=0).fit_transform(X)
+        for precision in ("float32", "bfloat16")
+    )
+    assert rough.dtype == np.float32
+    assert 0 < np.abs(exact - rough).max() < 0.05 * np.abs(exact).max()
+    encoder = PairEncoder(max_epochs=15, precision="bfloat16", random_state=0).fit(X[:60], y[:60])
+    named = LogisticRegression(max_iter=1000).fit(encoder.encode_images(X[:60]), y[:60])
+    assert balanced_accuracy_score(y[60:], named.predict(encoder.encode_images(X[60:]))) > 0.8
+    assert all(p.dtype == torch.float32 for p in encoder.towers_.parameters())
+
+
+def test_on_a_cpu_auto_is_float32(digits):
+    X, y = digits
+    same = [
+        PairEncoder(max_epochs=1, precision=precision, random_state=0).fit(X, y).transform(X)
+        for precision in ("auto", "float32")
+    ]
+    np.testing.assert_array_equal(*same)
+    with pytest.raises(ValueError, match="precision='float16' is unknown"):
+        PairEncoder(precision="float16").fit(X, y)

@@ -48,3 +48,12 @@ def test_a_case_known_by_one_kind_is_compared_with_that(aggregate):
     both = similarity(gallery, "both", aggregate)
     np.testing.assert_allclose(both[:, 1], similarity(gallery, "skeletons", aggregate)[:, 1])
     assert gallery.counts.tolist() == [[2, 2], [0, 1]]
+
+
+def test_the_gallery_is_averaged_once(monkeypatch):
+    gallery = known()
+    before = similarity(gallery, "both")
+    monkeypatch.setattr(Gallery, "_mean_examples", None)
+    np.testing.assert_array_equal(similarity(gallery, "both"), before)
+    with pytest.raises(TypeError):  # not the means of other kinds
+        similarity(gallery, "images")
