@@ -2,9 +2,10 @@
 
 Every loss gets the same towers, encodings, layers, steps and schedule, under two ways of sampling.
 Prints the tables of the page "N-pair loss and pairwise training" of the documentation, and writes
-them with its figures::
+them with its figures into docs/comparison; with `joint`, those of the page "Networks that learn by
+the loss alone"::
 
-    python examples/compare_training.py [folder, docs/comparison by default]
+    python examples/compare_training.py [joint]
 
 It needs matplotlib; where pytorch-metric-learning is installed, some of its losses are peers.
 """
@@ -139,16 +140,17 @@ def tested(result, estimators, reference, against):
     return means
 
 
-def joint_training(report, name, X, y):
-    """Three times two folds: the towers learn by the loss alone, together with the layers."""
-    cv = RepeatedStratifiedKFold(n_splits=2, n_repeats=3, random_state=0)
+def joint_training(report, name, X, y, n_repeats):
+    """Repeats of two folds: the towers learn by the loss alone, together with the layers."""
+    cv = RepeatedStratifiedKFold(n_splits=2, n_repeats=n_repeats, random_state=0)
     estimators = {
         loss: PairMatcher(PairEncoder(), loss=loss, training="joint")
         for loss in ("n_pair", *PAIRWISE)
     }
     result = compare(estimators, X, y, cv=cv, scoring=SCORING, n_jobs=N_JOBS, random_state=0)
     means = tested(result, estimators, "n_pair", PAIRWISE)
-    report.table(f"joint_{name}", f"{name}, trained jointly; means over 3 x 2 folds", means)
+    title = f"{name}, trained jointly; means over {n_repeats} x 2 folds"
+    report.table(f"joint_{name}", title, means)
 
 
 def few_and_many_steps(report, name, encoded):
@@ -432,23 +434,31 @@ def draw_maps(report, maps, y):
     report.figure("maps", figure)
 
 
-def main(folder):
-    """Make all tables and figures."""
-    report = Report(folder)
+def comparison_page(report):
+    """Make the tables and figures of the main page."""
     digits = load_digit_pairs(imbalance=1.0, random_state=0, return_X_y=True)
-    copepods = make_copepods(image_size=48, random_state=0, return_X_y=True)
+    copepods = make_copepods(image_size=32, random_state=0, return_X_y=True)
     main_tables(report, "digits", *digits, peers())
     encoded = main_tables(report, "copepods", *copepods, {})
     few_and_many_steps(report, "copepods", encoded)
-    joint_training(report, "digits", *digits)
-    estimators = {**matchers(), "two classifiers": two_classifiers()}
+    balanced = {**matchers(samplers=["balanced"]), "two classifiers": two_classifiers()}
+    natural = matchers(["n_pair", *PAIRWISE], ["natural"])
+    estimators = {**balanced, **natural}
     curves(report, "imbalance", "imbalance", [0, 1, 2], lambda v: {"imbalance": v}, estimators)
-    few = [1, 3, 10]
-    curves(report, "drawings", "drawings per case", few, drawn_by_few, estimators)
+    curves(report, "drawings", "drawings per case", [1, 3, 10], drawn_by_few, balanced)
     new_cases(report, *digits)
     latent_space(report, *copepods)
-    print(f"\nTables and figures are in {report.folder}")
+
+
+def joint_page(report):
+    """Make the tables of the page about joint training."""
+    digits = load_digit_pairs(imbalance=1.0, random_state=0, return_X_y=True)
+    joint_training(report, "digits", *digits, n_repeats=5)
+    copepods = make_copepods(image_size=48, random_state=0, return_X_y=True)
+    joint_training(report, "copepods", *copepods, n_repeats=2)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "docs/comparison")
+    report = Report("docs/comparison")
+    joint_page(report) if sys.argv[1:] == ["joint"] else comparison_page(report)
+    print(f"\nTables and figures are in {report.folder}")

@@ -47,9 +47,8 @@ def main(client):
         meta=np.empty((0, 0), np.float32),
     )
     names = encodings.map_blocks(matcher.predict, drop_axis=1, meta=np.empty(0, y.dtype))
-    print(
-        f"{encodings.numblocks[0]} blocks; right names of training rows: {(names.compute() == y).mean():.3f}"
-    )
+    right = (names.compute() == y).mean()
+    print(f"{encodings.numblocks[0]} blocks; right names of these training rows: {right:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,99 @@
+"""A grid search over frozen encodings that are kept: its time, and its peak memory.
+
+    python tests/benchmarks/search.py
+
+12 candidates, 5 folds, 1969 drawn pairs of 96 pixels, resnet18 for both kinds, against encoding
+the data once and the same search on the encodings. Takes some ten minutes; run it on a machine that
+does nothing else. Every part runs in a process of its own.
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from skpair import PairEncoder, PairMatcher
+from skpair.datasets import make_copepods
+from skpair.memory import EncodingCache
+
+GRID = {"temperature": [0.05, 0.1, 0.2], "dropout": [0.1, 0.3], "embedding_dim": [16, 64]}
+
+
+def data():
+    """1969 drawn pairs of 96 pixels."""
+    return make_copepods(image_size=96, random_state=0, return_X_y=True)
+
+
+def encoder(memory=None):
+    """Frozen networks: random weights cost what pretrained ones do."""
+    return PairEncoder("resnet18", "resnet18", frozen=True, random_state=0, memory=memory)
+
+
+def with_memory(folder, n_jobs):
+    """Search a pipeline that begins with the encoder."""
+    pipeline = make_pipeline(encoder(folder), PairMatcher(random_state=0))
+    grid = {f"pairmatcher__{name}": values for name, values in GRID.items()}
+    GridSearchCV(pipeline, grid, cv=5, refit=False, n_jobs=int(n_jobs)).fit(*data())
+
+
+def by_hand(n_jobs):
+    """Encode once, search on the encodings."""
+    X, y = data()
+    encodings = encoder().fit_transform(X)
+    matcher = PairMatcher(random_state=0)
+    GridSearchCV(matcher, GRID, cv=5, refit=False, n_jobs=int(n_jobs)).fit(encodings, y)
+
+
+def encode_once():
+    """Encode all rows."""
+    encoder().fit_transform(data()[0])
+
+
+def one_fit():
+    """Fit the pipeline once."""
+    make_pipeline(encoder(), PairMatcher(random_state=0)).fit(*data())
+
+
+def run(*arguments):
+    """Run a part in a process of its own: seconds, and peak memory in MiB."""
+    started = time.perf_counter()
+    out = subprocess.run(
+        [sys.executable, __file__, *map(str, arguments)], check=True, stdout=subprocess.PIPE
+    )
+    return time.perf_counter() - started, float(out.stdout)
+
+
+def main():
+    """Print times, ratios and peaks."""
+    encode, _ = run("encode_once")
+    _, fit_peak = run("one_fit")
+    for n_jobs in (1, 2):
+        ratios = []
+        for _ in range(2):
+            hand, _ = run("by_hand", n_jobs)
+            with tempfile.TemporaryDirectory() as folder:
+                ours, peak = run("with_memory", folder, n_jobs)
+                stored = len(EncodingCache(folder))
+            ratios.append(ours / hand)
+            saved = (hand + 59 * encode) / ours
+            print(
+                f"n_jobs={n_jobs}: search with memory {ours:.0f} s, encode once + 60 fits "
+                f"{hand:.0f} s, ratio {ours / hand:.2f} (bar 1.3); 60 encodings of {encode:.0f} s "
+                f"would take {saved:.1f} times as long; {stored} entries; peak {peak:.0f} MiB, "
+                f"of one fit {fit_peak:.0f} MiB",
+                flush=True,
+            )
+        print(f"n_jobs={n_jobs}: median ratio {np.median(ratios):.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        globals()[sys.argv[1]](*sys.argv[2:])
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    else:
+        main()
