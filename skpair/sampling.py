@@ -69,7 +69,7 @@ class PairSampler:
             )
         steps = []
         for _ in range(self.n_steps):
-            order = np.lexsort((self.rng.uniform(size=self.n_cases), self.case_uses))
+            order = np.argsort(self.case_uses + self.rng.uniform(size=self.n_cases))
             chosen = order[: self.cases_per_step]
             self.case_uses[chosen] += 1
             steps.append(chosen)
@@ -85,8 +85,8 @@ class PairSampler:
         cycles = 1 + -(-needed // np.bincount(groups))  # the one under way, and those to come
         tickets = np.repeat(np.arange(len(groups)), cycles[groups])  # rows
         use = uses[tickets] + _rank(tickets)
-        chance = self.rng.uniform(size=len(tickets))
-        tickets = tickets[np.lexsort((chance, use, groups[tickets]))]
+        chance = self.rng.uniform(size=len(tickets))  # below 1, the whole step of a use
+        tickets = tickets[np.argsort(groups[tickets] * (use.max() + 1.0) + use + chance)]
         drawn = tickets[_rank(groups[tickets]) < needed[groups[tickets]]]
         uses += np.bincount(drawn, minlength=len(uses))
         filled = np.empty(len(slots), int)
