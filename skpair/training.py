@@ -142,7 +142,11 @@ def to_tensor(batch, device):
     # by way of a flat array, strides are always the same, also along axes of length one: which
     # algorithm torch takes, and so the last bits, depend on them
     flat = np.require(batch, requirements=["C", "W"]).reshape(-1)
-    tensor = torch.from_numpy(flat).view(batch.shape).to(device)
+    return to_floats(torch.from_numpy(flat).view(batch.shape).to(device))
+
+
+def to_floats(tensor):
+    """Turn 8-bit pixels into floats in 0..1."""
     return tensor.float().div_(255) if tensor.dtype == torch.uint8 else tensor
 
 
@@ -213,6 +217,8 @@ class TrainingRows(torch.utils.data.Dataset):
         self.device = device
         self.augment = augment or (lambda x: x)
         self.cancelled = cancelled or threading.Event()
+        self.held = {}  # by kind, rows that stay on the device
+        self.resident = _fits(halves, device)
 
     def __len__(self):
         """Count the rows."""
@@ -221,18 +227,36 @@ class TrainingRows(torch.utils.data.Dataset):
     def __iter__(self):
         """Yield the batches of an epoch: the kinds by name, and the codes."""
         steps = list(self.batches)
+        y = self.y.to(self.device)
+        rows = torch.from_numpy(np.stack([images for images, _ in steps])).to(self.device)
         streams = {
-            kind: half.stream([rows[kind == "skeleton"] for rows in steps])
+            kind: self._stream(half, [step[kind == "skeleton"] for step in steps])
             for kind, half in self.halves.items()
         }
-        for rows, _ in steps:
+        for images in rows:
             if self.cancelled.is_set():
                 raise KeyboardInterrupt
-            x = {
-                kind: self.augment(to_tensor(next(stream), self.device))
-                for kind, stream in streams.items()
-            }
-            yield x, self.y[rows].to(self.device)
+            yield {kind: self.augment(next(s)) for kind, s in streams.items()}, y[images]
+
+    def _stream(self, half, steps):
+        """Yield the batches of one kind, on the device."""
+        if not self.resident:
+            for batch in half.stream(steps):
+                yield to_tensor(batch, self.device)
+            return
+        if half.kind not in self.held:
+            whole = half.read(slice(None))
+            self.held[half.kind] = torch.from_numpy(whole).to(self.device)
+        for rows in torch.from_numpy(np.stack(steps)).to(self.device):
+            yield to_floats(self.held[half.kind][rows])
+
+
+def _fits(halves, device):
+    """Whether a GPU may hold the rows as a whole: then no batch waits for the CPU."""
+    if torch.device(device).type != "cuda" or any(half.layout == "files" for half in halves):
+        return False
+    size = sum(4 * len(half) * math.prod(half.shape) for half in halves)
+    return size < torch.cuda.mem_get_info(device)[0] / 2
 
 
 def _own_batches(rows, batch_size):

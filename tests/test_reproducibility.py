@@ -9,8 +9,9 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
-from skpair import PairEncoder, PairMatcher
+from skpair import PairEncoder, PairMatcher, training
 
 
 def fit_and_embed(X, y):
@@ -164,3 +165,14 @@ def test_number_of_threads_is_left_alone(features):
     before = torch.get_num_threads()
     PairMatcher(max_epochs=1).fit(X, y)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("layout", ["pixels", "features"])
+def test_rows_that_stay_on_the_device_are_the_same_rows(layouts, layout, monkeypatch):
+    X, y = layouts[layout]
+    matcher = PairMatcher(max_epochs=2, random_state=0)
+    if layout == "pixels":
+        matcher.set_params(encoder=PairEncoder(max_epochs=2), training="fine_tune")
+    streamed = clone(matcher).fit(X, y).transform(X)
+    monkeypatch.setattr(training, "_fits", lambda halves, device: True)
+    np.testing.assert_array_equal(clone(matcher).fit(X, y).transform(X), streamed)
