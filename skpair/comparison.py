@@ -356,7 +356,7 @@ def compare(
         check_choice("refit", refit, tuple(scorers))
     estimators = _estimators(estimators)
     chosen_by = {
-        name: _search_metric(estimator, scorers, None if grid is None else refit)
+        name: _search_metric(name, estimator, scorers, None if grid is None else refit)
         for name, (estimator, grid) in estimators.items()
     }
     seed = draw_seed(random_state)
@@ -376,20 +376,25 @@ def compare(
                     cv=_inner_cv(inner_cv, groups, own_seed),
                     error_score="raise",
                 )
-            results = cross_validate(
-                candidate,
-                X,
-                y,
-                scoring=scoring,
-                cv=splits,
-                n_jobs=n_jobs,
-                params={} if grid is None or groups is None else {"groups": groups},
-                return_estimator=grid is not None,
-                error_score="raise",
-            )
+            searched = grid is not None or hasattr(estimator, "refit")
+            try:
+                results = cross_validate(
+                    candidate,
+                    X,
+                    y,
+                    scoring=scoring,
+                    cv=splits,
+                    n_jobs=n_jobs,
+                    params={} if grid is None or groups is None else {"groups": groups},
+                    return_estimator=searched,
+                    error_score="raise",
+                )
+            except Exception as error:
+                error.add_note(f"This was raised for the estimator {name!r}.")
+                raise
             for split, (train, test) in enumerate(splits):
                 key = (name, split, number)
-                chosen = {} if grid is None else results["estimator"][split].best_params_
+                chosen = results["estimator"][split].best_params_ if searched else {}
                 fit_time = results["fit_time"][split]
                 fits.append((*key, len(train), len(test), fit_time, chosen))
                 by_metric, by_case = scoring.read(results, split)
@@ -439,6 +444,11 @@ def encode_splits(encoder, X, y, *, cv=None, groups=None, random_state=None):
         rows of each split, one split below the other; `y`, their cases; `groups`, theirs (or
         None); `cv`, a list of (train, test), the rows of each split in it.
     """
+    if hasattr(encoder, "pair_proba_matrix") or not hasattr(encoder, "transform"):
+        raise TypeError(
+            "encoder must turn rows of pairs into feature rows of pairs, as PairEncoder does, got "
+            f"{encoder!r}."
+        )
     y, groups = _check_rows(X, y, groups)
     seed = draw_seed(random_state)
     splits = _splits(cv, X, y, groups, seed)
@@ -472,7 +482,7 @@ class Comparison:
         The same for each `case`, where a metric is an average over cases, with `n`, its test rows.
     fits : DataFrame
         A row for each `estimator`, `split` and `seed`: `n_train`, `n_test`, `fit_time` in seconds
-        (of the search, where there was one) and `params`, the hyper-parameters chosen.
+        (of the search, where there was one) and `params`, the hyper-parameters it chose.
 
     References
     ----------
@@ -525,7 +535,7 @@ class Comparison:
             Name of an estimator.
         metrics : str, list of str or None, default=None
             What to test. None means all.
-        against : list of str or None, default=None
+        against : str, list of str or None, default=None
             Names of the others: what is asked makes the family that p-values are adjusted for,
             so it should be chosen before the scores are seen. None means all.
 
@@ -536,7 +546,7 @@ class Comparison:
             other's, `low` and `high` (its 95 % interval, not adjusted), `t`, `p` and `p_holm`.
         """
         names = list(self.fits["estimator"].unique())
-        against = names if against is None else against
+        against = names if against is None else [against] if isinstance(against, str) else against
         check_choice("reference", reference, names)
         for name in against:
             check_choice("against", name, names)
@@ -610,6 +620,8 @@ class Comparison:
     def _metrics(self, metrics):
         known = list(self.scores["metric"].unique())
         metrics = known if metrics is None else [metrics] if isinstance(metrics, str) else metrics
+        if not metrics:
+            raise ValueError(f"metrics must name at least one of {known}, got {metrics!r}.")
         for metric in metrics:
             check_choice("metrics", metric, known)
         return metrics
@@ -642,17 +654,19 @@ def corrected_t_test(differences, test_over_train):
     t : float
         Statistic, of k - 1 degrees of freedom.
     p : float
-        Two-sided; 1 where all differences are zero.
+        Two-sided. 1 where all differences are zero; NaN where they are all the same otherwise, and
+        where there are fewer than two, for then nothing can be said of their variance.
 
     References
     ----------
     Nadeau and Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003.
     """
     mean, error = np.mean(differences), _standard_error(differences, test_over_train)
-    if mean == 0:
+    if not np.any(differences):
         return 0.0, 1.0
-    with np.errstate(divide="ignore"):
-        t = np.divide(mean, error)
+    if not error > 0:
+        return np.nan, np.nan
+    t = mean / error
     return float(t), float(2 * stats.t.sf(abs(t), len(differences) - 1))
 
 
@@ -714,9 +728,10 @@ def _scorers(scoring):
         scoring = {scoring.name: scoring}
     elif callable(scoring):
         scoring = {"score": scoring}
-    if not isinstance(scoring, dict):
+    if isinstance(scoring, list | tuple | set):
         scoring = {name: name for name in scoring}
-    if not scoring or not all(isinstance(name, str) for name in scoring):
+    named = isinstance(scoring, dict) and all(isinstance(name, str) for name in scoring)
+    if not named or not scoring:
         raise ValueError(
             "scoring must be a name, a scorer, a list of names, or a dict of names to scorers, "
             f"got {scoring!r}."
@@ -761,12 +776,12 @@ def _estimators(estimators):
     return known
 
 
-def _search_metric(estimator, scorers, refit):
+def _search_metric(name, estimator, scorers, refit):
     """Name the metric by which hyper-parameters are chosen."""
     suiting = [name for name, scorer in scorers.items() if _suits(scorer, estimator)]
     if not suiting or (refit is not None and refit not in suiting):
         asked = list(scorers) if refit is None else refit
-        raise ValueError(f"{estimator!r} has no methods for {asked}, which compare pairs.")
+        raise ValueError(f"{name!r} has no methods for {asked}, which compare pairs.")
     return suiting[0] if refit is None else refit
 
 
@@ -783,16 +798,43 @@ def _check_rows(X, y, groups):
 def _splits(cv, X, y, groups, seed):
     """List the splits, so that they are the same for all."""
     if cv is not None:
-        rows = np.arange(len(y))
         splits = check_cv(cv, y, classifier=True).split(X, y, groups)
-        # given as lists, masks or arrays
-        splits = [tuple(rows[np.asarray(part)] for part in split) for split in splits]
-        if not splits:
-            raise ValueError(f"cv={cv!r} gives no split; at least one (train, test) is needed.")
-        return splits
+        return _distinct([_as_rows(split, len(y), i) for i, split in enumerate(splits)])
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     repeats = (kind(2, shuffle=True, random_state=(seed + i) % 2**32) for i in range(5))
-    return [split for folds in repeats for split in folds.split(X, y, groups)]
+    return _distinct([split for folds in repeats for split in folds.split(X, y, groups)])
+
+
+def _as_rows(split, n_rows, number):
+    """Bring the two parts of a split, given as lists, masks or arrays, to arrays of rows."""
+    try:
+        train, test = (np.arange(n_rows)[np.asarray(part)] if len(part) else [] for part in split)
+    except (IndexError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"cv: split {number} must be (train, test), the rows of each: {error}."
+        ) from error
+    if not len(train) or not len(test):
+        raise ValueError(f"cv: split {number} has {len(train)} training, {len(test)} test rows.")
+    return train, test
+
+
+def _distinct(splits):
+    """Drop splits that repeat another: they are no further evidence."""
+    if not splits:
+        raise ValueError("cv gives no split; at least one (train, test) is needed.")
+    tests = {
+        np.sort(test).tobytes() + np.sort(train).tobytes(): (train, test)
+        for train, test in reversed(splits)
+    }
+    distinct = list(reversed(tests.values()))
+    if len(distinct) < len(splits):
+        warnings.warn(
+            f"Only {len(distinct)} of {len(splits)} splits differ, and each is taken once: with "
+            "few groups there are few ways to part them.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return distinct
 
 
 def _inner_cv(inner_cv, groups, seed):

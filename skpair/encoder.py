@@ -2,6 +2,8 @@
 
 import functools
 import threading
+import warnings
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -206,6 +208,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Check all rows, learn from some of them."""
         self.__dict__.pop("towers_", None)  # an interrupted fit leaves the estimator unfitted
         self._check_parameters()
+        self._warn_of_chance()
         images, skeletons, self.layout_, y = pairs.fit_pairs(
             self, X, y, image_size=self.image_size, ink=self.ink
         )
@@ -298,6 +301,22 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             raise ValueError(
                 f"weights={self.weights!r} is for torchvision networks, but the encoders are "
                 f"{self.image_encoder!r} and {self.skeleton_encoder!r}."
+            )
+
+    def _warn_of_chance(self):
+        """Warn where frozen towers start at random, anew in every fit, and are to be kept."""
+        encoders = {"image": self.image_encoder, "skeleton": self.skeleton_encoder}
+        by_chance = self.weights is None and any(
+            frozen and isinstance(encoders[kind], str) and encoders[kind] != "identity"
+            for kind, frozen in self._frozen_kinds().items()
+        )
+        fixed = isinstance(self.random_state, Integral)
+        if by_chance and not fixed and memory.make_cache(self.memory) is not None:
+            warnings.warn(
+                "memory will not find these encodings again: the frozen towers start at random, "
+                "so every fit has others. Give random_state an integer, or weights.",
+                UserWarning,
+                stacklevel=4,
             )
 
     def _frozen_kinds(self):

@@ -50,6 +50,8 @@ class EncodingCache:
 
     def __init__(self, folder, max_bytes=10 * 2**30):
         check_number("max_bytes", max_bytes, Integral, 0, low_allowed=False)
+        if not os.fspath(folder):
+            raise ValueError("memory, the folder of a cache, must not be an empty string.")
         self.folder = Path(folder)
         self.max_bytes = max_bytes
 
@@ -111,25 +113,39 @@ class EncodingCache:
         place = {key: i for i, key in enumerate(first)}
         return encodings.reshape(len(first), -1)[[place[key] for key in keys]]
 
+    @contextlib.contextmanager
     def _lock(self):
-        return filelock.FileLock(self.folder / "lock")  # the system lets go of it with a process
+        """Keep other processes and threads out; the system lets go of it with a process."""
+        lock = filelock.FileLock(self.folder / "lock")
+        with self._explained():
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextlib.contextmanager
     def _database(self):
         """Open the database for one transaction; the folder and the table are made if needed."""
-        path = self.folder / "encodings.sqlite"
-        try:
+        with self._explained():
             self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / "encodings.sqlite"
             with contextlib.closing(sqlite3.connect(path, timeout=300)) as database, database:
                 database.execute(
                     "CREATE TABLE IF NOT EXISTS encodings "
                     "(age INTEGER PRIMARY KEY, key BLOB UNIQUE, checksum BLOB, value BLOB)"
                 )
                 yield database
-        except sqlite3.Error as error:
+
+    @contextlib.contextmanager
+    def _explained(self):
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
             raise OSError(
-                f"The cache {os.fspath(path)!r} cannot be used: {error}. If it is damaged, delete "
-                "it: what it held is computed again."
+                f"The folder of the cache, memory={os.fspath(self.folder)!r}, cannot be used: "
+                f"{error}. It must be writable; if its encodings.sqlite is damaged, delete it: "
+                "what it held is computed again."
             ) from error
 
     def _find(self, keys):
@@ -201,13 +217,12 @@ def fingerprint(module, *context):
 
     digest = hashlib.blake2b(digest_size=20)
     digest.update(repr((__version__, torch.__version__, *context)).encode())
+    seen = set()
     for name, part in module.named_modules():
-        for kind in type(part).__mro__[:-1]:  # all but `object`
-            digest.update(repr((name, kind.__module__, kind.__qualname__)).encode())
-            if kind.__module__.split(".")[0] not in ("torch", "torchvision", "skpair"):
-                functions = filter(inspect.isfunction, vars(kind).values())
-                digest.update(b"".join(_code(function.__code__) for function in functions))
+        digest.update(name.encode() + _code(type(part), seen))
         settings = {k: v for k, v in part.__getstate__().items() if k not in _NO_SETTINGS}
+        for value in settings.values():
+            digest.update(_code(value if inspect.isfunction(value) else type(value), seen))
         try:
             digest.update(joblib.hash(settings).encode())
         except Exception as error:  # whatever pickling them raises
@@ -225,10 +240,40 @@ def fingerprint(module, *context):
 _NO_SETTINGS = {"_parameters", "_buffers", "_modules", "training"}
 
 
-def _code(code):
-    """Give what a function does, with the functions inside it, as bytes."""
-    inner = [_code(c) if inspect.iscode(c) else repr(c).encode() for c in code.co_consts]
-    return b"".join([code.co_code, repr(code.co_names).encode(), *inner])
+def _code(value, seen):
+    """Give what a function or a class does, with the user's code that it refers to, as bytes."""
+    value = getattr(value, "fget", getattr(value, "__func__", value))  # properties, methods
+    if inspect.iscode(value):
+        inner = [_code(c, seen) if inspect.iscode(c) else repr(c).encode() for c in value.co_consts]
+        return b"".join([value.co_code, repr(value.co_names).encode(), *inner])
+    if inspect.isclass(value):
+        name = f"{value.__module__}.{value.__qualname__} ".encode()
+        members = [m for base in value.__mro__ if _is_users(base) for m in vars(base).values()]
+        parts = members if value not in seen else []
+    elif inspect.isfunction(value):
+        name = value.__qualname__.encode()
+        parts = _referred(value) if value not in seen and _is_users(value) else []
+    else:
+        simple = isinstance(value, int | float | complex | str | bytes | tuple | None)
+        return repr(value).encode() if simple else b""
+    seen.add(value)
+    return name + b"".join(_code(part, seen) for part in parts)
+
+
+def _is_users(value):
+    """Whether code is of nobody whose version is known."""
+    package = (value.__module__ or "").split(".")[0]
+    return package not in ("builtins", "torch", "torchvision", "skpair", "numpy")
+
+
+def _referred(function):
+    """Yield the code of a function, its defaults, and the globals that it names."""
+    yield function.__code__
+    yield function.__defaults__
+    codes = [function.__code__]
+    for code in codes:
+        codes += filter(inspect.iscode, code.co_consts)
+        yield from (function.__globals__[n] for n in code.co_names if n in function.__globals__)
 
 
 def _digest(fingerprint, content):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from sklearn.utils import check_array, check_consistent_length, check_random_state, check_X_y
 from sklearn.utils.validation import column_or_1d, validate_data
 
@@ -595,6 +596,8 @@ def _layout_of(X):
         named = [kind for kind in KINDS if kind in list(X.columns)]
         if any(_has_paths(np.asarray(X[kind], dtype=object)) for kind in named):
             return "files"
+        if named and not len(X) and not any(is_numeric_dtype(X[kind]) for kind in named):
+            return "files"
         if _has_paths(np.asarray(X[:1], dtype=object)):
             raise ValueError(
                 f"X is a data frame of strings with the columns {list(X.columns)}. Files are "
@@ -603,7 +606,7 @@ def _layout_of(X):
         return "features"
     if not isinstance(X, np.ndarray):
         return "features"  # or what scikit-learn refuses by name, such as sparse matrices
-    if _has_paths(X):
+    if _has_paths(X) or (not len(X) and X.dtype.kind in "OUT"):
         if X.ndim > 2:
             raise ValueError(f"Pixels must be numbers, but X is {_describe(X)} with strings.")
         if X.ndim == 1 or X.shape[1] <= 2:
@@ -626,6 +629,8 @@ def _has_paths(cells):
 def _paths(X, index):
     """Return the paths of one kind, (n,) object, from rows of files or from that kind alone."""
     kind = KINDS[index]
+    if not len(X):
+        raise ValueError(f"Found 0 sample(s): X is {_describe(X)}, without a row.")
     if _is_frame(X):
         if kind not in X.columns:
             raise ValueError(f"X is {_describe(X)}; the column {kind!r} is missing.")

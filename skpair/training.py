@@ -103,8 +103,9 @@ def resolve_precision(precision, device, layout):
 
 def autocast(device, precision):
     """Run networks in a precision; weights stay in float32."""
-    enabled = precision == "bfloat16"
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=enabled)
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
 
 
 def check_number(name, value, kind, low, *, low_allowed=True, high=None):

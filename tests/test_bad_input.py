@@ -305,3 +305,13 @@ def test_ctrl_c_ends_a_grid_search(features):
         search.fit(X, y)
     thread.join()
     assert not hasattr(search, "best_params_")
+
+
+def test_no_files(files):
+    paths, _ = files
+    encoder = PairEncoder(frozen=True, image_size=16, random_state=0).fit(paths)
+    for X in (paths[:0], paths[:0].to_numpy()):
+        with pytest.raises(ValueError, match="Found 0 sample"):
+            encoder.transform(X)
+    with pytest.raises(ValueError, match="Found 0 sample"):
+        encoder.encode_images(paths[["image"]][:0])

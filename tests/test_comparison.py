@@ -14,6 +14,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
 from sklearn.model_selection import (
+    GridSearchCV,
     LeaveOneGroupOut,
     RepeatedStratifiedKFold,
     StratifiedKFold,
@@ -274,6 +275,7 @@ def test_search_sees_no_test_row():
     assert all(seen <= set(train) for seen in RowsSeen.asked if seen != set(test))
 
 
+@pytest.mark.filterwarnings("ignore:Only .* splits differ")
 @pytest.mark.parametrize("cv", [None, LeaveOneGroupOut()])
 def test_groups_stay_together_in_both_loops(cv):
     y = np.tile([0, 1], 30)
@@ -297,6 +299,7 @@ def test_groups_stay_together_in_both_loops(cv):
             assert together <= seen or not together & seen
 
 
+@pytest.mark.filterwarnings("ignore:Only .* splits differ")
 def test_groups_go_along_with_the_encodings():
     y = np.tile([0, 1], 30)
     groups = np.repeat(list("abcdef"), 10)
@@ -305,7 +308,7 @@ def test_groups_go_along_with_the_encodings():
     np.testing.assert_array_equal(encoded.groups, groups[encoded.X[:, 0].astype(int)])
     RowsSeen.fits.clear()
     compare({"a": (RowsSeen(), {"tag": [0, 1]})}, **encoded, scoring="accuracy")
-    assert len(RowsSeen.fits) == 10 * (2 * 3 + 1)
+    assert len(RowsSeen.fits) == len(encoded.cv) * (2 * 3 + 1)
     for seen in RowsSeen.fits:
         for group in range(6):
             together = set(range(10 * group, 10 * group + 10))
@@ -365,6 +368,36 @@ def test_splits_of_any_form(features, form):
     pd.testing.assert_frame_equal(plain.scores, formed.scores)
 
 
+def test_splits_that_repeat_are_taken_once(features):
+    X, y = features
+    split = np.arange(0, 120, 2), np.arange(1, 120, 2)
+    with pytest.warns(UserWarning, match="Only 1 of 3 splits differ"):
+        result = compare({"a": image_only()}, X, y, cv=[split] * 3)
+    assert len(result.fits) == 1
+    two_groups = np.arange(120) % 2  # can be parted in one way only
+    with pytest.warns(UserWarning, match="Only 2 of 10 splits differ"):
+        encoded = encode_splits(PairEncoder("identity", "identity"), X, y, groups=two_groups)
+    assert len(encoded.cv) == 2
+
+
+def test_only_rows_of_pairs_are_encoded(features):
+    for encoder in (PairMatcher(), "cnn", LogisticRegression()):
+        with pytest.raises(TypeError, match="encoder must turn rows of pairs into feature rows"):
+            encode_splits(encoder, *features)
+
+
+def test_the_estimator_that_fails_is_named(features):
+    with pytest.raises(ValueError) as raised:
+        compare({"good": image_only(), "bad": image_only(LogisticRegression(C=-1))}, *features)
+    assert raised.value.__notes__ == ["This was raised for the estimator 'bad'."]
+
+
+def test_a_search_tells_what_it_chose(features):
+    search = GridSearchCV(PairMatcher(**FAST), {"temperature": [0.1]}, cv=2)
+    result = compare({"a": search}, *features, cv=2)
+    assert result.fits["params"].tolist() == [{"temperature": 0.1}] * 2
+
+
 def test_workers_give_the_same(features):
     X, y = features
     pair = {"a": PairMatcher(**FAST), "b": (two_classifiers(), {"classifier": [None]})}
@@ -382,6 +415,9 @@ def test_plot(features):
     assert len(result.plot(["f1_macro"]).axes) == 1
     with pytest.raises(ValueError, match="metrics='accuracy' is unknown"):
         result.plot(["accuracy"])
+    with pytest.raises(ValueError, match="metrics must name at least one"):
+        result.plot([])
+    assert len(result.test("a", "f1_macro", against="b")) == 1
 
 
 @pytest.mark.parametrize(
@@ -399,11 +435,14 @@ def test_plot(features):
         ({"groups": [1, 2]}, "inconsistent numbers"),
         ({"cv": 1}, "at least one train/test split"),
         ({"cv": []}, "gives no split"),
+        ({"cv": [([0, 1, 2], [])]}, "cv: split 0 has 3 training, 0 test rows"),
+        ({"cv": [([0.5], [1])]}, r"cv: split 0 must be \(train, test\)"),
+        ({"scoring": 5}, "scoring must be"),
         ({"scoring": pair_average_precision}, r"is a metric.*pair_scorer\(pair_average_prec"),
         ({"groups": np.ones((120, 2))}, "1d array"),
         (
             {"estimators": {"a": image_only()}, "scoring": "pair_roc_auc"},
-            "no methods for .*pair_roc_auc",
+            "'a' has no methods for .*pair_roc_auc",
         ),
     ],
 )
@@ -586,7 +625,8 @@ def test_tables_are_corrected_for_shared_rows():
 
 def test_corrected_t_test_of_no_variance():
     assert corrected_t_test([0.0, 0.0, 0.0], 1.0) == (0.0, 1.0)
-    assert corrected_t_test([0.5, 0.5, 0.5], 1.0) == (np.inf, 0.0)
+    assert np.isnan(corrected_t_test([0.5, 0.5, 0.5], 1.0)).all()
+    assert np.isnan(corrected_t_test([0.5], 1.0)).all()
 
 
 def test_holm_by_hand():

@@ -1,3 +1,4 @@
+import importlib
 import os
 import pickle
 import signal
@@ -20,11 +21,12 @@ from torch import nn
 from skpair import PairEncoder, PairMatcher, memory
 from skpair.memory import EncodingCache
 
+#: Rows of each batch that went through a network.
+ROWS = []
+
 
 class Counting(nn.Module):
     """Projects pixels, and notes how many rows it has seen."""
-
-    rows = 0
 
     def __init__(self, width=5, scale=1.0, seed=0):
         super().__init__()
@@ -34,7 +36,7 @@ class Counting(nn.Module):
         self.scale = scale
 
     def forward(self, x):
-        Counting.rows += len(x)
+        ROWS.append(len(x))
         return self.layer(x.flatten(1)) * self.scale
 
 
@@ -46,9 +48,9 @@ def X(digits):
 def encode(X, folder, **parameters):
     """Encode X; give the encodings, and the number of rows that went through a network."""
     tower = Counting(**parameters)
-    Counting.rows = 0
+    ROWS.clear()
     encodings = PairEncoder(tower, Counting(), memory=folder).fit_transform(X)
-    return encodings, Counting.rows
+    return encodings, sum(ROWS)
 
 
 def test_a_later_run_sends_no_row_through_the_towers(X, tmp_path):
@@ -90,11 +92,66 @@ def test_other_code_of_a_network_is_not_answered(X, tmp_path):
         def forward(self, x):
             return 2 * super().forward(x)
 
-    Counting.rows = 0
+    ROWS.clear()
     plain = PairEncoder(Counting(), Counting(), memory=tmp_path).fit_transform(X)
     Twice.__module__, Twice.__qualname__ = Counting.__module__, Counting.__qualname__
     twice = PairEncoder(Twice(), Counting(), memory=tmp_path).fit_transform(X)
     np.testing.assert_allclose(twice[:, :5], 2 * plain[:, :5], rtol=1e-5)
+
+
+NET = """
+import torch
+from torch import nn
+
+SCALE = 1.0
+
+def prepare(x):
+    return x.flatten(1)[:, :4] * 1.0
+
+class Act:
+    def __call__(self, x):
+        return x + 0.0
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.act = Act()
+        self.prepare = prepare
+
+    @property
+    def factor(self):
+        return 1.5
+
+    def forward(self, x):
+        return self.act(prepare(x)) * SCALE * self.factor
+"""
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("SCALE = 1.0", "SCALE = 2.0"),
+        (":4] * 1.0", ":4] * 2.0"),
+        ("return x + 0.0", "return x + 1.0"),
+        ("return 1.5", "return 3.0"),
+    ],
+)
+def test_code_that_a_network_refers_to_counts(X, tmp_path, monkeypatch, old, new):
+    monkeypatch.syspath_prepend(tmp_path)
+    results = []
+    for number, code in enumerate((NET, NET.replace(old, new), NET)):
+        assert old in NET
+        (tmp_path / "net_of_a_user.py").write_text(code + "\n" * number)
+        sys.modules.pop("net_of_a_user", None)
+        importlib.invalidate_caches()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "dont_write_bytecode", True)
+            net = importlib.import_module("net_of_a_user").Net()
+        encoder = PairEncoder(net, "identity", memory=tmp_path / "cache")
+        results.append((encoder.fit_transform(X), memory.fingerprint(net)))
+    (first, digest), (changed, other), (_, again) = results
+    assert not np.allclose(first, changed)
+    assert digest == again != other
 
 
 def test_a_changed_picture_is_not_answered(X, tmp_path):
@@ -126,12 +183,12 @@ def test_files_are_known_by_their_content(files, tmp_path):
     Image.open(paths["image"][7]).save(copy)
     moved = paths.copy()
     moved.loc[7, "image"] = copy
-    Counting.rows = 0
+    ROWS.clear()
     np.testing.assert_array_equal(encoder.fit_transform(moved), before)
-    assert Counting.rows == 0
+    assert sum(ROWS) == 0
     Image.fromarray(255 - np.array(Image.open(copy))).save(copy)
     after = encoder.fit_transform(moved)
-    assert Counting.rows == 1
+    assert sum(ROWS) == 1
     assert (after[7] != before[7]).any()
     with pytest.raises(FileNotFoundError, match="Row 7: the image file"):
         os.remove(copy)
@@ -163,10 +220,10 @@ def test_a_search_encodes_every_picture_once(digits, tmp_path):
     pipeline = make_pipeline(
         PairEncoder(Counting(), Counting(), memory=tmp_path), PairMatcher(max_epochs=1)
     )
-    Counting.rows = 0
+    ROWS.clear()
     search = GridSearchCV(pipeline, {"pairmatcher__temperature": [0.1, 0.3]}, cv=3).fit(X, y)
     distinct = sum(len(np.unique(X[:, kind], axis=0)) for kind in (0, 1))
-    assert Counting.rows <= distinct + 4  # two rows of zeros find each width
+    assert sum(ROWS) <= distinct + 4  # two rows of zeros find each width
     assert pickle.loads(pickle.dumps(search)).predict(X).shape == y.shape
 
 
@@ -259,7 +316,7 @@ def test_a_damaged_entry_is_computed_again(X, tmp_path):
 
 def test_a_foreign_file_is_named(X, tmp_path):
     (tmp_path / "encodings.sqlite").write_bytes(b"this is no database" * 100)
-    with pytest.raises(OSError, match=r"encodings\.sqlite' cannot be used.*delete it"):
+    with pytest.raises(OSError, match=r"memory=.* cannot be used.*encodings\.sqlite.* delete it"):
         encode(X, tmp_path)
 
 
@@ -270,6 +327,13 @@ def test_a_full_cache_lets_the_oldest_go(X, tmp_path):
     np.testing.assert_allclose(whole, encode(X, None)[0], rtol=1e-5, atol=1e-6)
     assert len(cache) <= 60
     assert encode(X[-20:], EncodingCache(tmp_path))[1] <= 20 + 4  # the newest are skeletons
+
+
+def test_random_towers_are_not_kept_in_vain(X, tmp_path):
+    encoder = PairEncoder("cnn", "identity", frozen=True, memory=tmp_path)
+    with pytest.warns(UserWarning, match="memory will not find these encodings again"):
+        encoder.fit(X)
+    encoder.set_params(random_state=0).fit(X)
 
 
 def test_clear(X, tmp_path):
@@ -295,8 +359,10 @@ def test_bad_memory(X, tmp_path):
     with pytest.raises(ValueError, match="max_bytes must be > 0"):
         EncodingCache(tmp_path, max_bytes=0)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="memory=.*file', cannot be used.*must be writable"):
         encode(X, tmp_path / "file")
+    with pytest.raises(ValueError, match="must not be an empty string"):
+        encode(X, "")
     unpicklable = Counting()
     unpicklable.function = lambda x: x
     with pytest.raises(ValueError, match="memory needs a network that can be pickled"):
