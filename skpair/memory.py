@@ -60,7 +60,7 @@ class EncodingCache:
         return f"EncodingCache({os.fspath(self.folder)!r}, max_bytes={self.max_bytes})"
 
     def __len__(self):
-        """Count the stored encodings."""
+        """Count the entries: encodings, and for each network its width."""
         with self._database() as database:
             return database.execute("SELECT count(*) FROM encodings").fetchone()[0]
 
