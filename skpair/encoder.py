@@ -303,9 +303,12 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 f"{self.image_encoder!r} and {self.skeleton_encoder!r}."
             )
 
+    def _encoders(self):
+        return {"image": self.image_encoder, "skeleton": self.skeleton_encoder}
+
     def _warn_of_chance(self):
         """Warn where frozen towers start at random, anew in every fit, and are to be kept."""
-        encoders = {"image": self.image_encoder, "skeleton": self.skeleton_encoder}
+        encoders = self._encoders()
         by_chance = self.weights is None and any(
             frozen and isinstance(encoders[kind], str) and encoders[kind] != "identity"
             for kind, frozen in self._frozen_kinds().items()
@@ -321,7 +324,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _frozen_kinds(self):
         """Say of each kind whether its tower stays as it starts."""
-        kinds = {"image": self.image_encoder, "skeleton": self.skeleton_encoder}
+        kinds = self._encoders()
         if self.frozen != "auto":
             return {k: bool(self.frozen) or e == "identity" for k, e in kinds.items()}
         given = self.weights is not None
@@ -394,7 +397,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _is_small(self, kinds):
         """Whether the towers are our own, and nothing of the user's may draw or print."""
-        encoders = {"image": self.image_encoder, "skeleton": self.skeleton_encoder}
+        encoders = self._encoders()
         quiet = not (self.verbose or self.callbacks or callable(self.augment))
         return quiet and all(encoders[kind] == "cnn" for kind in kinds)
 
