@@ -394,7 +394,9 @@ def compare(
                 raise
             for split, (train, test) in enumerate(splits):
                 key = (name, split, number)
-                chosen = results["estimator"][split].best_params_ if searched else {}
+                chosen = (
+                    getattr(results["estimator"][split], "best_params_", {}) if searched else {}
+                )
                 fit_time = results["fit_time"][split]
                 fits.append((*key, len(train), len(test), fit_time, chosen))
                 by_metric, by_case = scoring.read(results, split)
@@ -546,10 +548,8 @@ class Comparison:
             other's, `low` and `high` (its 95 % interval, not adjusted), `t`, `p` and `p_holm`.
         """
         names = list(self.fits["estimator"].unique())
-        against = names if against is None else [against] if isinstance(against, str) else against
         check_choice("reference", reference, names)
-        for name in against:
-            check_choice("against", name, names)
+        against = _chosen("against", against, names)
         metrics = self._metrics(metrics)
         if self.fits["split"].nunique() < 2:
             raise ValueError("A test needs at least two splits, but there is one.")
@@ -619,12 +619,7 @@ class Comparison:
 
     def _metrics(self, metrics):
         known = list(self.scores["metric"].unique())
-        metrics = known if metrics is None else [metrics] if isinstance(metrics, str) else metrics
-        if not metrics:
-            raise ValueError(f"metrics must name at least one of {known}, got {metrics!r}.")
-        for metric in metrics:
-            check_choice("metrics", metric, known)
-        return metrics
+        return _chosen("metrics", metrics, known)
 
     def _by_split(self):
         """Yield metric, estimator and the score of each split, the mean over seeds."""
@@ -634,6 +629,16 @@ class Comparison:
 
     def _ratio(self):
         return (self.fits["n_test"] / self.fits["n_train"]).mean()
+
+
+def _chosen(parameter, names, known):
+    """Bring a name, several or None (all) to a list of known ones."""
+    names = known if names is None else [names] if isinstance(names, str) else names
+    if not names:
+        raise ValueError(f"{parameter} must name at least one of {known}, got {names!r}.")
+    for name in names:
+        check_choice(parameter, name, known)
+    return names
 
 
 def corrected_t_test(differences, test_over_train):
@@ -822,11 +827,10 @@ def _distinct(splits):
     """Drop splits that repeat another: they are no further evidence."""
     if not splits:
         raise ValueError("cv gives no split; at least one (train, test) is needed.")
-    tests = {
-        np.sort(test).tobytes() + np.sort(train).tobytes(): (train, test)
-        for train, test in reversed(splits)
-    }
-    distinct = list(reversed(tests.values()))
+    by_rows = {}
+    for train, test in splits:
+        by_rows.setdefault((np.sort(train).tobytes(), np.sort(test).tobytes()), (train, test))
+    distinct = list(by_rows.values())
     if len(distinct) < len(splits):
         warnings.warn(
             f"Only {len(distinct)} of {len(splits)} splits differ, and each is taken once: with "

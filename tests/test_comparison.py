@@ -18,6 +18,7 @@ from sklearn.model_selection import (
     LeaveOneGroupOut,
     RepeatedStratifiedKFold,
     StratifiedKFold,
+    TunedThresholdClassifierCV,
     cross_val_score,
 )
 from sklearn.pipeline import make_pipeline
@@ -396,6 +397,13 @@ def test_a_search_tells_what_it_chose(features):
     search = GridSearchCV(PairMatcher(**FAST), {"temperature": [0.1]}, cv=2)
     result = compare({"a": search}, *features, cv=2)
     assert result.fits["params"].tolist() == [{"temperature": 0.1}] * 2
+
+
+def test_what_refits_is_not_always_a_search(features):
+    X, y = features
+    tuned = TunedThresholdClassifierCV(image_only(), cv=2)
+    result = compare({"a": tuned}, X, y == 0, cv=2, scoring="balanced_accuracy")
+    assert result.fits["params"].tolist() == [{}, {}]
 
 
 def test_workers_give_the_same(features):
