@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from torch import nn
 
 
-def _both_directions(loss, image, skeleton):
-    """Average a loss over image -> skeleton and skeleton -> image."""
-    similarity = image @ skeleton.T  # (n, n)
-    return (loss(similarity) + loss(similarity.T)) / 2
+def _log_softmax(logits):
+    """Average the log-softmax over both directions, image -> skeleton and skeleton -> image."""
+    return (logits.log_softmax(1) + logits.log_softmax(0)) / 2  # (n, n)
 
 
 def _same_case(y_image, y_skeleton):
@@ -73,15 +72,10 @@ class NPairLoss(nn.Module):
 
     def forward(self, image, skeleton, y_image, y_skeleton):
         """Give the loss of a batch."""
-        positive = torch.arange(len(image), device=image.device)
-        ignored = _same_case(y_image, y_skeleton) & (positive[:, None] != positive)
-
-        def one_direction(similarity):
-            # softmax cross-entropy with the anchor's own case masked is the formula above
-            logits = (similarity / self.temperature).masked_fill(ignored, -math.inf)
-            return F.cross_entropy(logits, positive)
-
-        return _both_directions(one_direction, image, skeleton)
+        # softmax cross-entropy with the other rows of the anchor's case masked is the formula above
+        ignored = _same_case(y_image, y_skeleton).fill_diagonal_(False)
+        logits = (image / self.temperature) @ skeleton.T
+        return -_log_softmax(logits.masked_fill(ignored, -math.inf)).diagonal().mean()
 
 
 class InfoNCELoss(nn.Module):
@@ -105,10 +99,7 @@ class InfoNCELoss(nn.Module):
 
     def forward(self, image, skeleton, y_image, y_skeleton):
         """Give the loss of a batch."""
-        positive = torch.arange(len(image), device=image.device)
-        return _both_directions(
-            lambda s: F.cross_entropy(s / self.temperature, positive), image, skeleton
-        )
+        return -_log_softmax((image / self.temperature) @ skeleton.T).diagonal().mean()
 
 
 class SupConLoss(nn.Module):
@@ -134,9 +125,8 @@ class SupConLoss(nn.Module):
         """Give the loss of a batch."""
         same = _same_case(y_image, y_skeleton).float()
         target = same / same.sum(1, keepdim=True)  # symmetric, for row i of both shares a case
-        return _both_directions(
-            lambda s: F.cross_entropy(s / self.temperature, target), image, skeleton
-        )
+        logits = (image / self.temperature) @ skeleton.T
+        return -(target * _log_softmax(logits)).sum(1).mean()
 
 
 class SigmoidLoss(nn.Module):

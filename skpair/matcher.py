@@ -24,7 +24,7 @@ from .losses import LOSSES, MatchingLoss
 from .sampling import PairSampler
 
 #: Rows whose pairs set `threshold_` in `fit`, at most.
-_THRESHOLD_ROWS = 1000
+_THRESHOLD_ROWS = 500
 
 
 class PairMatcher(
@@ -120,7 +120,7 @@ class PairMatcher(
         Embeddings of the rows of `fit`, by case.
     threshold_ : float
         `pair_proba` from which on `predict_pairs` says yes: of the best balanced accuracy over
-        pairs of the rows held out under `early_stopping`, else of (at most 1000) training rows,
+        pairs of the rows held out under `early_stopping`, else of (at most 500) training rows,
         which is optimistic. It belongs to the `gallery`, `aggregate` and `temperature` of `fit`.
     net_ : skorch.NeuralNet
         The net that trained the layers (with the towers, unless in two stages).

@@ -75,7 +75,9 @@ def as_images(images, size=None):
     """
     if is_ragged(images):
         return _bring_to_size(images, size)
-    images = check_array(images, allow_nd=True, input_name="the images")
+    if type(images) is not np.ndarray or images.dtype != np.uint8 or 0 in images.shape:
+        # what scikit-learn checks, all arrays of 8 bits fulfil
+        images = check_array(images, allow_nd=True, input_name="the images")
     given = images.shape
     if images.ndim == 3:
         images = images[:, None]

@@ -69,8 +69,8 @@ class PairSampler:
             )
         steps = []
         for _ in range(self.n_steps):
-            order = np.argsort(self.case_uses + self.rng.uniform(size=self.n_cases))
-            chosen = order[: self.cases_per_step]
+            order = self.case_uses + self.rng.uniform(size=self.n_cases)
+            chosen = np.argpartition(order, self.cases_per_step)[: self.cases_per_step]
             self.case_uses[chosen] += 1
             steps.append(chosen)
         return np.concatenate(steps)

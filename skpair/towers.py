@@ -280,6 +280,33 @@ def _width(tower, encoder, shape):
     return output.shape[1]
 
 
+class Dropout(nn.Module):
+    """Dropout as torch has it, several times faster on a CPU: one draw decides on four numbers.
+
+    Parameters
+    ----------
+    p : float
+        Probability with which a number becomes zero in training, kept to 16 bits.
+    """
+
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        """Drop numbers of a batch, and scale those that stay so that the mean is the same."""
+        if not self.training:
+            return x
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+        draws.random_(-(2**63), None)  # all bits, the sign as well
+        sixteen_bits = draws.view(torch.int16)[: x.numel()].view(x.shape)
+        return x * (sixteen_bits >= round(self.p * 2**16) - 2**15) / (1 - self.p)
+
+    def extra_repr(self):
+        """Show the probability."""
+        return f"p={self.p}"
+
+
 def fully_connected(in_features, hidden_dims, out_features, dropout=0.0):
     """Stack linear layers with ReLU between them and dropout before the last."""
     layers = []
@@ -287,7 +314,7 @@ def fully_connected(in_features, hidden_dims, out_features, dropout=0.0):
         layers += [nn.Linear(in_features, width), nn.ReLU(inplace=True)]
         in_features = width
     if dropout:
-        layers.append(nn.Dropout(dropout))
+        layers.append(Dropout(dropout))
     return nn.Sequential(*layers, nn.Linear(in_features, out_features))
 
 

@@ -453,9 +453,30 @@ def test_projections_have_unit_length_where_asked_for():
     free = towers.Projection(6, 4, hidden_dims=(8, 9), dropout=0.5, normalize=False)
     widths = [m.out_features for m in free.layers if isinstance(m, nn.Linear)]
     assert widths == [8, 9, 4]
-    assert isinstance(free.layers[-2], nn.Dropout)
+    assert isinstance(free.layers[-2], towers.Dropout)
     assert (free.eval()(x) == free(x)).all()
     assert (free.train()(x) != free(x)).any()
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_is_that_of_torch(p):
+    dropout = towers.Dropout(p)
+    x = torch.full((1001, 403), 2.0, requires_grad=True)  # a number that four does not divide
+    dropped = dropout(x)
+    assert dropped.unique().tolist() == pytest.approx([0, 2 / (1 - p)])
+    dropped.sum().backward()
+    torch.testing.assert_close(x.grad, dropped.detach() / 2)
+    gone = (dropped == 0).float()
+    spread = (p * (1 - p)) ** 0.5  # of one draw
+    assert gone.mean().item() == pytest.approx(p, abs=5 * spread / x.numel() ** 0.5)
+    # neither the rows nor any of the four numbers of a draw differ, nor are they related
+    quarters = gone.view(-1)[: x.numel() // 4 * 4].view(-1, 4)
+    for means in (gone.mean(1), gone.mean(0), quarters.mean(0)):
+        n = x.numel() / len(means)
+        assert (means - p).abs().max() < 5 * spread / n**0.5
+    others = torch.corrcoef(quarters.T) - torch.eye(4)
+    assert others.abs().max() < 5 / len(quarters) ** 0.5
+    assert (dropout.eval()(x) == x).all()
 
 
 # ---- augmentation --------------------------------------------------------------------------------

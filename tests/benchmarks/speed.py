@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from skorch import NeuralNet
 from torch import nn
 
@@ -58,15 +59,23 @@ def encodings(n=1376, columns=512, n_cases=9):
     return (centres[y] + rng.normal(size=(n, columns))).astype(np.float32), y
 
 
-def new_layers(X):
-    """Make the two layers, standardized by X."""
-    middle = X.shape[1] // 2
-    layers = []
-    for half in (X[:, :middle], X[:, middle:]):
-        layer = Projection(middle, 64, (), 0.3, normalize=True)
-        layer.standardize.measure(torch.from_numpy(half))
-        layers.append(layer)
-    return DualEncoder(*layers)
+class Layers(nn.Module):
+    """The two layers as one would write them, for encodings that are standardized already."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.dropout = nn.Dropout(0.3)
+        self.image, self.skeleton = nn.Linear(width, 64), nn.Linear(width, 64)
+
+    def forward(self, image, skeleton):
+        """Embed a batch of both kinds."""
+        image, skeleton = self.image(self.dropout(image)), self.skeleton(self.dropout(skeleton))
+        return F.normalize(image, dim=1), F.normalize(skeleton, dim=1)
+
+
+def standardized(X):
+    """Give columns a mean of zero and a deviation of one."""
+    return (X - X.mean(axis=0)) / X.std(axis=0)
 
 
 def rate(t, highest=0.003, warm_up=0.1):
@@ -98,13 +107,13 @@ def loop(module, criterion, x, y, batches, n_epochs, lr, weight_decay, augment=l
 
 def layers_by_hand(X, y):
     """Two layers, the same batches and loss."""
-    middle = X.shape[1] // 2
+    X, middle = standardized(X), X.shape[1] // 2
     x = torch.from_numpy(X[:, :middle].copy()), torch.from_numpy(X[:, middle:].copy())
     batches = PairSampler(y, 128, "balanced", np.random.RandomState(0))
     criterion = MatchingLoss(NPairLoss(0.1), 0.5, 0.002)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # faster than two, for layers as small as these
-    loop(new_layers(X), criterion, x, torch.from_numpy(y), batches, EPOCHS, 0.003, 0.01)
+    torch.set_num_threads(1)  # faster than two, for layers as small as these; ours does the same
+    loop(Layers(middle), criterion, x, torch.from_numpy(y), batches, EPOCHS, 0.003, 0.01)
     torch.set_num_threads(threads)
 
 
@@ -129,7 +138,7 @@ def layers_by_skorch(X, y):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     NeuralNet(
-        new_layers(X),
+        Layers(X.shape[1] // 2),
         MatchingLoss(NPairLoss(0.1), 0.5, 0.002),
         optimizer=torch.optim.AdamW,
         lr=0.003,
@@ -138,7 +147,7 @@ def layers_by_skorch(X, y):
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
-    ).fit(Rows(X, y), None)
+    ).fit(Rows(standardized(X), y), None)
     torch.set_num_threads(threads)
 
 
