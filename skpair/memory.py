@@ -13,6 +13,7 @@ import filelock
 import joblib
 import numpy as np
 import torch
+from torch import nn
 
 from .training import check_number
 
@@ -215,12 +216,12 @@ def fingerprint(module, *context):
     """
     from . import __version__
 
-    digest = hashlib.blake2b(digest_size=20)
+    digest = hashlib.sha256()  # the fastest of hashlib where processors compute it themselves
     digest.update(repr((__version__, torch.__version__, *context)).encode())
     seen = set()
     for name, part in module.named_modules():
         digest.update(name.encode() + _code(type(part), seen))
-        settings = {k: v for k, v in part.__getstate__().items() if k not in _NO_SETTINGS}
+        settings = {k: v for k, v in part.__getstate__().items() if not _says_nothing(k, v)}
         for value in settings.values():
             digest.update(_code(value if inspect.isfunction(value) else type(value), seen))
         try:
@@ -238,6 +239,12 @@ def fingerprint(module, *context):
 
 #: Attributes of a module that are digested in their own way, or say nothing of what it does.
 _NO_SETTINGS = {"_parameters", "_buffers", "_modules", "training"}
+#: What every module holds: its hooks, none.
+_PLAIN = vars(nn.Module())
+
+
+def _says_nothing(name, value):
+    return name in _NO_SETTINGS or (name in _PLAIN and value == _PLAIN[name])
 
 
 def _code(value, seen):

@@ -6,10 +6,12 @@ ground. Which rows and columns of X they come from is not known here.
 
 import contextlib
 import functools
+import itertools
 import numbers
 import os
 from concurrent.futures import ThreadPoolExecutor
 
+import joblib
 import numpy as np
 from PIL import Image, ImageOps
 from sklearn.utils import check_array
@@ -206,8 +208,13 @@ def decode_image(path, shape):
     with Image.open(path) as image:
         # A large JPEG is decoded several times faster near the size that is wanted.
         image.draft(None, (2 * max(shape[1:]),) * 2)
-        image = _on_ground(_upright(image), "white").convert("RGB" if shape[0] == 3 else "L")
-    pixels = np.asarray(image.resize(shape[:0:-1], Image.BILINEAR))  # (H, W) or (H, W, 3)
+        image = _on_ground(_upright(image), "white")
+    mode, size = "RGB" if shape[0] == 3 else "L", shape[:0:-1]
+    if image.mode != mode:
+        image = image.convert(mode)
+    if image.size != size:
+        image = image.resize(size, Image.BILINEAR)
+    pixels = np.asarray(image)  # (H, W) or (H, W, 3)
     return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
 
 
@@ -225,17 +232,24 @@ def decode_skeleton(path, shape, ink):
 
 def in_threads(function, items):
     """Start all calls at once, on the threads that decode files; the results come in order."""
-    return _pool(os.getpid()).map(function, items)  # threads do not survive a fork: one pool each
+    # several calls a task: for small files, a task costs as much as a call
+    tasks = [items[start : start + 16] for start in range(0, len(items), 16)]
+    pool = _pool(os.getpid())  # threads do not survive a fork: one pool each
+    results = pool.map(lambda task: [function(item) for item in task], tasks)
+    return itertools.chain.from_iterable(results)
 
 
 @functools.cache
 def _pool(process_id):
-    return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="skpair")
+    # workers of joblib and of Dask are told here how many threads are theirs
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    n_threads = int(allowed) if allowed.isdigit() and int(allowed) else joblib.cpu_count()
+    return ThreadPoolExecutor(min(4, n_threads), thread_name_prefix="skpair")
 
 
 def _upright(image):
     """Load an image, turned as its EXIF entry says, with at most 8 bits a channel."""
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_eight_bits(np.asarray(image)))
     return image

@@ -254,7 +254,7 @@ def make_tower(encoder, weights, half, recall=None):
             "a kind; use 'cnn' (a small MLP for feature rows), 'identity' or an nn.Module."
         )
     else:
-        tower = Backbone(encoder, weights)
+        tower = Backbone(encoder, weights).to(memory_format=torch.channels_last)
     measure = functools.partial(_width, tower.eval(), encoder, half.shape)
     return tower, measure() if recall is None else recall(tower, measure)
 

@@ -16,6 +16,9 @@ from skorch.callbacks import Callback, EarlyStopping, ProgressBar
 from skorch.helper import predefined_split
 from torch import nn
 
+#: Pixels that a CPU encodes at once: with more, what networks compute leaves its caches.
+_PIXELS_AT_ONCE = 2**18
+
 # torch has one random number generator for all threads of a process
 _RNG_LOCK = threading.RLock()
 
@@ -153,18 +156,26 @@ def to_floats(tensor):
 
 def encode(module, half, batch_size, device, precision="float32"):
     """Send every row of `half` through `module`: (n, d) float32 on the CPU."""
+    at_once = batch_size
     if device != "cpu":
         # fitted modules rest on the CPU, so that they can be loaded where there is no GPU
         module = copy.deepcopy(module).to(device)
+    else:
+        at_once = max(1, _PIXELS_AT_ONCE // math.prod(half.shape[1:]))
+        # Linux's malloc hands memory back after every layer, to ask for it again, until it has seen
+        # a piece freed that is as large as this
+        torch.empty(31 * 2**20, dtype=torch.uint8)
     encoded, done = None, 0
     with torch.inference_mode(), autocast(device, precision):
         for batch in half.batches(batch_size):
-            output = module(to_tensor(batch, device)).float().cpu().numpy()
-            if encoded is None:
-                # whole, once: small arrays kept between large ones would tear memory to pieces
-                encoded = np.empty((len(half), output.shape[1]), np.float32)
-            encoded[done : done + len(output)] = output
-            done += len(output)
+            for start in range(0, len(batch), at_once):
+                part = to_tensor(batch[start : start + at_once], device)
+                output = module(part).float().cpu().numpy()
+                if encoded is None:
+                    # whole, once: small arrays kept between large ones would tear memory to pieces
+                    encoded = np.empty((len(half), output.shape[1]), np.float32)
+                encoded[done : done + len(output)] = output
+                done += len(output)
     return encoded
 
 

@@ -1,5 +1,6 @@
 """The estimators inside scikit-learn's, imbalanced-learn's and joblib's machinery."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import joblib
 import numpy as np
 import pytest
+import torch
 from imblearn.over_sampling import SMOTE, RandomOverSampler
 from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
 from scipy.stats import loguniform
@@ -27,7 +29,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skpair import PairEncoder, PairMatcher
+from skpair import PairEncoder, PairMatcher, pixels
 
 CV = StratifiedKFold(2, shuffle=True, random_state=0)
 
@@ -185,3 +187,18 @@ def test_a_pickle_does_not_carry_the_training_rows(features):
     grown = len(pickle.dumps(wide)) - len(pickle.dumps(small))
     per_row = grown / (19 * len(X))
     assert per_row < 4 * X.shape[1]  # a gallery of 2 x 2 float32 and codes, not the row itself
+
+
+def describe_worker(X):
+    """Threads of torch and of the decoding of files, and whether X came as a memory map."""
+    decoders = pixels._pool(os.getpid())._max_workers
+    return torch.get_num_threads(), decoders, isinstance(X, np.memmap)
+
+
+def test_workers_share_the_cores_and_the_data():
+    X = np.zeros((300, 2, 64, 64), np.uint8)  # joblib maps arrays of more than a megabyte
+    jobs = [joblib.delayed(describe_worker)(X) for _ in range(2)]
+    for threads, decoders, mapped in joblib.Parallel(n_jobs=2)(jobs):
+        assert 2 * threads <= max(2, joblib.cpu_count())
+        assert decoders <= threads
+        assert mapped

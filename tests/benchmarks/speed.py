@@ -38,10 +38,10 @@ def versus(what, ours, theirs, bar, repeats=7, faster=False):
     )
 
 
-def seconds(function):
+def seconds(function, *arguments):
     """Time one call."""
     started = time.perf_counter()
-    function()
+    function(*arguments)
     return time.perf_counter() - started
 
 

@@ -1,0 +1,100 @@
+"""On a GPU, where there is one."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score
+
+from skpair import PairEncoder, PairMatcher, training
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+def matcher(**parameters):
+    encoder = PairEncoder(max_epochs=10, precision=parameters.get("precision", "auto"))
+    return PairMatcher(encoder, random_state=0, **parameters)
+
+
+def test_auto_takes_the_gpu_and_bfloat16_for_pictures():
+    assert training.resolve_device("auto") == "cuda"
+    free = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    assert training.resolve_precision("auto", "cuda", "pixels") == free
+    assert training.resolve_precision("auto", "cuda", "features") == "float32"
+
+
+@pytest.mark.parametrize("layout", ["pixels", "files"])
+@pytest.mark.parametrize("scheme", ["two_stage", "joint", "fine_tune"])
+def test_it_learns_from_pictures(layouts, layout, scheme):
+    X, y = layouts[layout]
+    fitted = matcher(training=scheme).fit(X[:60], y[:60])
+    assert balanced_accuracy_score(y[60:], fitted.predict(X[60:])) > 0.7
+    assert np.isfinite(fitted.pair_proba(X)).all()
+
+
+def test_the_computation_agrees_with_that_of_the_cpu(layouts):
+    for layout, (X, y) in layouts.items():
+        given = {"precision": "float32"}
+        if layout == "features":
+            fitted = PairMatcher(random_state=0, device="cpu", **given).fit(X, y)
+        else:
+            fitted = matcher(device="cpu", **given).fit(X, y)
+            fitted.encoder_.device = "cuda"
+        there = fitted.transform(X)
+        fitted.set_params(device="cuda")
+        np.testing.assert_allclose(fitted.transform(X), there, atol=1e-2)  # tensor cores, TF32
+        assert (fitted.predict(X) == fitted.set_params(device="cpu").predict(X)).all()
+
+
+def test_bfloat16_changes_digits_not_names(digits):
+    X, y = digits
+    fitted = matcher(precision="float32").fit(X, y)
+    exact = fitted.transform(X)
+    fitted.encoder_.precision = fitted.precision = "bfloat16"
+    assert fitted.transform(X).dtype == np.float32
+    np.testing.assert_allclose(fitted.transform(X), exact, atol=0.1)
+
+
+def test_what_was_fitted_there_is_loaded_without_a_gpu(digits, tmp_path):
+    X, y = digits
+    fitted = matcher(training="fine_tune").fit(X, y)
+    path = tmp_path / "matcher.pickle"
+    path.write_bytes(pickle.dumps((fitted, X)))
+    code = (
+        f"import pickle, torch; assert not torch.cuda.is_available(); "
+        f"m, X = pickle.load(open({str(path)!r}, 'rb')); print(*m.predict(X))"
+    )
+    blind = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    names = subprocess.run(
+        [sys.executable, "-c", code], env=blind, check=True, capture_output=True, text=True
+    ).stdout
+    agreement = np.mean(np.array(names.split(), int) == fitted.predict(X))
+    assert agreement > 0.95  # bfloat16 there, float32 here
+
+
+def test_the_rows_of_a_training_stay_on_the_gpu(features, monkeypatch):
+    X, y = features
+    held = []
+    stream = training.TrainingRows._stream
+
+    def watched(self, half, steps):
+        for batch in stream(self, half, steps):
+            held.append(self.held[half.kind].device.type)
+            yield batch
+
+    monkeypatch.setattr(training.TrainingRows, "_stream", watched)
+    PairMatcher(max_epochs=2, random_state=0).fit(X, y)
+    assert set(held) == {"cuda"}
+
+
+def test_the_same_seed_gives_the_same_names(digits):
+    X, y = digits
+    names = [matcher().fit(X, y).predict(X) for _ in range(2)]
+    assert np.mean(names[0] == names[1]) > 0.95  # sums on a GPU have no fixed order
+    state = torch.cuda.get_rng_state()
+    matcher().fit(X, y)
+    assert (torch.cuda.get_rng_state() == state).all()
