@@ -18,6 +18,8 @@ from torch import nn
 
 #: Pixels that a CPU encodes at once: with more, what networks compute leaves its caches.
 _PIXELS_AT_ONCE = 2**18
+#: Largest size of feature rows that are copied for a training on a CPU, which is faster then.
+_COPIED_BYTES = 2**26
 
 # torch has one random number generator for all threads of a process
 _RNG_LOCK = threading.RLock()
@@ -162,9 +164,10 @@ def encode(module, half, batch_size, device, precision="float32"):
         module = copy.deepcopy(module).to(device)
     else:
         at_once = max(1, _PIXELS_AT_ONCE // math.prod(half.shape[1:]))
-        # Linux's malloc hands memory back after every layer, to ask for it again, until it has seen
-        # a piece freed that is as large as this
-        torch.empty(31 * 2**20, dtype=torch.uint8)
+        if len(half) > at_once:
+            # Linux's malloc hands memory back after every layer, to ask for it again, until it has
+            # seen a piece freed that is as large as this
+            torch.empty(31 * 2**20, dtype=torch.uint8)
     encoded, done = None, 0
     with torch.inference_mode(), autocast(device, precision):
         for batch in half.batches(batch_size):
@@ -264,11 +267,13 @@ class TrainingRows(torch.utils.data.Dataset):
 
 
 def _fits(halves, device):
-    """Whether a GPU may hold the rows as a whole: then no batch waits for the CPU."""
-    if torch.device(device).type != "cuda" or any(half.layout == "files" for half in halves):
+    """Whether the device may hold the rows as a whole: then no batch is gathered by numpy."""
+    if any(half.layout == "files" for half in halves):
         return False
     size = sum(4 * len(half) * math.prod(half.shape) for half in halves)
-    return size < torch.cuda.mem_get_info(device)[0] / 2
+    if torch.device(device).type == "cuda":
+        return size < torch.cuda.mem_get_info(device)[0] / 2
+    return halves[0].layout == "features" and size < _COPIED_BYTES
 
 
 def _own_batches(rows, batch_size):

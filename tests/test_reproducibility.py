@@ -173,6 +173,8 @@ def test_rows_that_stay_on_the_device_are_the_same_rows(layouts, layout, monkeyp
     matcher = PairMatcher(max_epochs=2, random_state=0)
     if layout == "pixels":
         matcher.set_params(encoder=PairEncoder(max_epochs=2), training="fine_tune")
-    streamed = clone(matcher).fit(X, y).transform(X)
-    monkeypatch.setattr(training, "_fits", lambda halves, device: True)
-    np.testing.assert_array_equal(clone(matcher).fit(X, y).transform(X), streamed)
+    embedded = []
+    for stay in (True, False):
+        monkeypatch.setattr(training, "_fits", lambda halves, device, stay=stay: stay)
+        embedded.append(clone(matcher).fit(X, y).transform(X))
+    np.testing.assert_array_equal(*embedded)

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 
-import numpy as np
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 

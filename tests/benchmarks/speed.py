@@ -167,12 +167,15 @@ def layers():
 # ---- pixels --------------------------------------------------------------------------------------
 
 
+EPOCHS_OF_TOWERS = 35
+
+
 def joint():
     """Joint training on pixels: 64 px, the small CNN, augmentation."""
     X, y = make_copepods(512, image_size=64, random_state=0, return_X_y=True)
 
     def ours():
-        encoder = PairEncoder(max_epochs=12, random_state=0)
+        encoder = PairEncoder(max_epochs=EPOCHS_OF_TOWERS, random_state=0)
         PairMatcher(encoder, training="joint", random_state=0).fit(X, y)
 
     def theirs():
@@ -181,7 +184,17 @@ def joint():
         batches = PairSampler(y, 64, "balanced", np.random.RandomState(0))
         criterion = MatchingLoss(NPairLoss(0.1), 0.5, 0.002)
         module = DualEncoder(*encoders)
-        loop(module, criterion, x, torch.from_numpy(y), batches, 12, 0.003, 0.05, Augment())
+        loop(
+            module,
+            criterion,
+            x,
+            torch.from_numpy(y),
+            batches,
+            EPOCHS_OF_TOWERS,
+            0.003,
+            0.05,
+            Augment(),
+        )
 
     versus("joint training on pixels : hand-written loop", ours, theirs, "<= 1.10", repeats=3)
 
