@@ -83,7 +83,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     max_epochs : int, default=35
         Passes over the rows, of at least 8 steps each.
     batch_size : int, default=64
-        Rows in a step of the training, and in a batch of `transform`.
+        Rows in a step of the training, and at most in a batch of `transform`.
     lr : float, default=0.003
         Highest learning rate: it rises at first and falls to zero along a cosine.
     weight_decay : float, default=0.05

@@ -260,6 +260,7 @@ class PairMatcher(
                     net = self._train(layers, criterion, *rows, settings=self)
             if self.training != "two_stage":
                 net = self._train_together(X, layers, criterion, codes, train, held_out, seed)
+                encoder.set_params(memory=None)  # its towers have learned: no other fit has them
                 images, skeletons = self._encodings(encoder, X)
         self.layers_ = layers
         self.loss_ = criterion.loss

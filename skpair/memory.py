@@ -1,10 +1,13 @@
 """Encodings that are kept: every distinct picture goes through a frozen tower once."""
 
 import contextlib
+import functools
 import hashlib
 import inspect
+import itertools
 import os
 import sqlite3
+import types
 import warnings
 from numbers import Integral
 from pathlib import Path
@@ -12,7 +15,9 @@ from pathlib import Path
 import filelock
 import joblib
 import numpy as np
+import PIL
 import torch
+import torchvision
 from torch import nn
 
 from .training import check_number
@@ -69,6 +74,8 @@ class EncodingCache:
         """Forget all encodings."""
         with self._database() as database:
             database.execute("DELETE FROM encodings")
+        with self._database() as database:
+            database.execute("VACUUM")  # gives the space back
 
     def width(self, fingerprint, measure):
         """Give the columns of a network's encodings, by ``measure()`` if they are not known."""
@@ -106,10 +113,12 @@ class EncodingCache:
                 missing = [key for key in first if key not in known]
                 for start in range(0, len(missing), _ROWS_AT_ONCE):
                     part = missing[start : start + _ROWS_AT_ONCE]
-                    encodings = encode(half.take(np.array([first[key] for key in part])))
-                    new = dict(zip(part, map(bytes, encodings), strict=True))
-                    self._store(new)
+                    rows = half.take(np.array([first[key] for key in part]))
+                    new = dict(zip(part, map(bytes, encode(rows)), strict=True))
                     known |= new
+                    # a file may have been replaced since its key was taken
+                    now = {_digest(fingerprint, content) for content in rows.contents()}
+                    self._store({key: value for key, value in new.items() if key in now})
         encodings = np.frombuffer(b"".join(known[key] for key in first), np.float32)
         place = {key: i for i, key in enumerate(first)}
         return encodings.reshape(len(first), -1)[[place[key] for key in keys]]
@@ -132,6 +141,7 @@ class EncodingCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / "encodings.sqlite"
             with contextlib.closing(sqlite3.connect(path, timeout=300)) as database, database:
+                database.execute("PRAGMA page_size = 32768")  # holds several rows; for a new file
                 database.execute(
                     "CREATE TABLE IF NOT EXISTS encodings "
                     "(age INTEGER PRIMARY KEY, key BLOB UNIQUE, checksum BLOB, value BLOB)"
@@ -169,6 +179,9 @@ class EncodingCache:
             database.executemany(
                 "INSERT OR REPLACE INTO encodings (key, checksum, value) VALUES (?, ?, ?)", rows
             )
+            pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+            if database.execute(pages).fetchone()[0] <= self.max_bytes:
+                return  # the whole file is no larger: no need to add up
             size = "SELECT coalesce(sum(length(value)), 0) FROM encodings"
             excess = database.execute(size).fetchone()[0] - self.max_bytes
             if excess <= 0:
@@ -217,24 +230,22 @@ def fingerprint(module, *context):
     from . import __version__
 
     digest = hashlib.sha256()  # the fastest of hashlib where processors compute it themselves
-    digest.update(repr((__version__, torch.__version__, *context)).encode())
-    seen = set()
-    for name, part in module.named_modules():
+    versions = [m.__version__ for m in (torch, torchvision, np, PIL)]
+    digest.update(repr((__version__, *versions, *context)).encode())
+    seen = {}
+    # a layer that is used twice is named twice
+    for name, part in module.named_modules(remove_duplicate=False):
         digest.update(name.encode() + _code(type(part), seen))
         settings = {k: v for k, v in part.__getstate__().items() if not _says_nothing(k, v)}
-        for value in settings.values():
-            digest.update(_code(value if inspect.isfunction(value) else type(value), seen))
-        try:
-            digest.update(joblib.hash(settings).encode())
-        except Exception as error:  # whatever pickling them raises
-            raise ValueError(
-                f"memory needs a network that can be pickled, but {type(part).__name__} cannot: "
-                f"{error}. Give memory=None, or a network without lambdas and open files."
-            ) from error
+        digest.update(_code(settings, seen))
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(_numbers(tensor))
     return digest.digest()
+
+
+def _numbers(tensor):
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
 
 
 #: Attributes of a module that are digested in their own way, or say nothing of what it does.
@@ -248,23 +259,53 @@ def _says_nothing(name, value):
 
 
 def _code(value, seen):
-    """Give what a function or a class does, with the user's code that it refers to, as bytes."""
-    value = getattr(value, "fget", getattr(value, "__func__", value))  # properties, methods
+    """Give what a value is and does, with the user's code that it refers to, as bytes.
+
+    `seen` holds, by identity, what has been given already.
+    """
+    value = getattr(value, "__func__", value)  # methods
+    name = f"{type(value).__name__} {getattr(value, '__qualname__', '')} ".encode()
+    if isinstance(value, int | float | complex | str | bytes | None | types.EllipsisType):
+        return name + repr(value).encode()
+    if isinstance(value, torch.Tensor):
+        return name + repr((value.dtype, tuple(value.shape))).encode() + bytes(_numbers(value))
+    if isinstance(value, np.ndarray | np.generic):
+        return name + joblib.hash(value).encode()
+    if isinstance(value, set | frozenset):
+        return name + b"".join(sorted(_code(part, seen) for part in value))
+    if id(value) in seen:
+        return name
+    seen[id(value)] = value  # kept, or another one could get its identity
+    return name + b"".join([_code(part, seen) for part in _parts(value)])
+
+
+def _parts(value):
+    """Give what the behaviour of a value depends on."""
+    if isinstance(value, dict):
+        return itertools.chain(*value.items())
+    if isinstance(value, list | tuple):
+        return value
     if inspect.iscode(value):
-        inner = [_code(c, seen) if inspect.iscode(c) else repr(c).encode() for c in value.co_consts]
-        return b"".join([value.co_code, repr(value.co_names).encode(), *inner])
+        return value.co_code, value.co_names, value.co_consts
     if inspect.isclass(value):
-        name = f"{value.__module__}.{value.__qualname__} ".encode()
-        members = [m for base in value.__mro__ if _is_users(base) for m in vars(base).values()]
-        parts = members if value not in seen else []
-    elif inspect.isfunction(value):
-        name = value.__qualname__.encode()
-        parts = _referred(value) if value not in seen and _is_users(value) else []
-    else:
-        simple = isinstance(value, int | float | complex | str | bytes | tuple | None)
-        return repr(value).encode() if simple else b""
-    seen.add(value)
-    return name + b"".join(_code(part, seen) for part in parts)
+        members = [vars(base).items() for base in value.__mro__ if _is_users(base)]
+        return [part for name, part in itertools.chain(*members) if name not in _NO_MEMBERS]
+    if inspect.isfunction(value):
+        return _referred(value) if _is_users(value) else ()
+    if isinstance(value, property):
+        return (value.fget,)
+    if isinstance(value, functools.cached_property):
+        return (value.func,)
+    if inspect.ismodule(value) or inspect.isroutine(value):
+        return ()
+    try:
+        return (type(value), *value.__reduce_ex__(4)[1:3])
+    except Exception:  # whatever pickling raises: such things count by their type
+        return (type(value),)
+
+
+#: Members of a class that say nothing of what it does, or lead back to it.
+_NO_MEMBERS = {"__doc__", "__dict__", "__weakref__", "__module__", "__annotations__"}
 
 
 def _is_users(value):
@@ -274,9 +315,13 @@ def _is_users(value):
 
 
 def _referred(function):
-    """Yield the code of a function, its defaults, and the globals that it names."""
+    """Yield the code of a function, its defaults, what it closes over, the globals it names."""
     yield function.__code__
     yield function.__defaults__
+    yield function.__kwdefaults__
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # an empty cell
+            yield cell.cell_contents
     codes = [function.__code__]
     for code in codes:
         codes += filter(inspect.iscode, code.co_consts)

@@ -6,6 +6,7 @@ which are read batch by batch.
 """
 
 import copy
+import hashlib
 import os
 import warnings
 from dataclasses import dataclass, replace
@@ -415,12 +416,18 @@ class ArrayHalf(Half):
 
     def reading(self):
         """Tell how a row becomes what `read` gives."""
-        return *super().reading(), self.source.dtype.str, self.source.shape[1:]
+        dtype = self.source.dtype
+        kept = dtype.kind == "f" if self._is_ink() else dtype.str
+        return *super().reading(), kept, self.source.shape[1:]
 
     def contents(self):
-        """Yield the bytes of each row."""
+        """Yield the bytes of each row; ink is ink, whatever its number."""
         for row in self.rows:
-            yield np.ascontiguousarray(self.source[row]).data.cast("B")
+            row = self.source[row] != 0 if self._is_ink() else self.source[row]
+            yield np.ascontiguousarray(row).reshape(-1).view(np.uint8)
+
+    def _is_ink(self):
+        return self.layout == "pixels" and self.kind == "skeleton"
 
     def check_files(self):
         """Do nothing: there are no files."""
@@ -455,12 +462,12 @@ class FileHalf(Half):
         return np.array(answers, dtype=bool)[files]
 
     def contents(self):
-        """Yield the bytes of the file of each row."""
+        """Yield a digest of the file of each row."""
         for start in range(0, len(self), 1024):  # bounds what waits in the pool
-            yield from pixels.in_threads(self._bytes, self.rows[start : start + 1024])
+            yield from pixels.in_threads(self._content, self.rows[start : start + 1024])
 
-    def _bytes(self, row):
-        return self._open(row, lambda path: Path(path).read_bytes())
+    def _content(self, row):
+        return self._open(row, lambda path: hashlib.sha256(Path(path).read_bytes()).digest())
 
     def has_colour(self, row):
         """Whether the channels of an image differ."""

@@ -232,9 +232,10 @@ def decode_skeleton(path, shape, ink):
 
 def in_threads(function, items):
     """Start all calls at once, on the threads that decode files; the results come in order."""
+    pool, n_threads = _pool(os.getpid())  # threads do not survive a fork: one pool each
     # several calls a task: for small files, a task costs as much as a call
-    tasks = [items[start : start + 16] for start in range(0, len(items), 16)]
-    pool = _pool(os.getpid())  # threads do not survive a fork: one pool each
+    at_once = max(1, min(16, len(items) // n_threads))
+    tasks = [items[start : start + at_once] for start in range(0, len(items), at_once)]
     results = pool.map(lambda task: [function(item) for item in task], tasks)
     return itertools.chain.from_iterable(results)
 
@@ -244,7 +245,8 @@ def _pool(process_id):
     # workers of joblib and of Dask are told here how many threads are theirs
     allowed = os.environ.get("OMP_NUM_THREADS", "")
     n_threads = int(allowed) if allowed.isdigit() and int(allowed) else joblib.cpu_count()
-    return ThreadPoolExecutor(min(4, n_threads), thread_name_prefix="skpair")
+    n_threads = min(4, n_threads)
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="skpair"), n_threads
 
 
 def _upright(image):

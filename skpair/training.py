@@ -16,7 +16,8 @@ from skorch.callbacks import Callback, EarlyStopping, ProgressBar
 from skorch.helper import predefined_split
 from torch import nn
 
-#: Pixels that a CPU encodes at once: with more, what networks compute leaves its caches.
+#: Pixels that a CPU encodes at once (eight pictures at least): with more, what networks compute
+#: leaves its caches.
 _PIXELS_AT_ONCE = 2**18
 #: Largest size of feature rows that are copied for a training on a CPU, which is faster then.
 _COPIED_BYTES = 2**26
@@ -102,8 +103,10 @@ def resolve_precision(precision, device, layout):
     """Turn "auto" into what is free: bfloat16 for pictures on a GPU that has it."""
     if precision != "auto":
         return precision
-    on_gpu = torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported()
-    return "bfloat16" if on_gpu and layout != "features" else "float32"
+    if layout == "features" or torch.device(device).type != "cuda":
+        return "float32"
+    with torch.cuda.device(device):
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
 
 def autocast(device, precision):
@@ -163,7 +166,7 @@ def encode(module, half, batch_size, device, precision="float32"):
         # fitted modules rest on the CPU, so that they can be loaded where there is no GPU
         module = copy.deepcopy(module).to(device)
     else:
-        at_once = max(1, _PIXELS_AT_ONCE // math.prod(half.shape[1:]))
+        at_once = max(8, _PIXELS_AT_ONCE // math.prod(half.shape[1:]))
         if len(half) > at_once:
             # Linux's malloc hands memory back after every layer, to ask for it again, until it has
             # seen a piece freed that is as large as this
@@ -441,8 +444,11 @@ def fit_net(
             "The training diverged: its loss is no longer a number. Lower lr, or look at a loss, "
             "network or augmentation of your own."
         )
-    # what rests is small, and on the CPU: no rows held out, no state of the optimizer
+    # what rests is small, and on the CPU: no rows held out, no second weights, no optimizer's state
     net.train_split = None
+    for name, callback in net.callbacks_:
+        if name == "early_stopping":
+            callback.best_model_weights_ = None
     net.optimizer_.state.clear()
     net.device = "cpu"
     net.module_.cpu().eval()

@@ -191,7 +191,7 @@ def test_a_pickle_does_not_carry_the_training_rows(features):
 
 def describe_worker(X):
     """Threads of torch and of the decoding of files, and whether X came as a memory map."""
-    decoders = pixels._pool(os.getpid())._max_workers
+    decoders = pixels._pool(os.getpid())[1]
     return torch.get_num_threads(), decoders, isinstance(X, np.memmap)
 
 

@@ -57,12 +57,14 @@ def test_a_search_survives_a_worker(client, digits):
     killed = []
 
     def kill_one(client):
-        """Kill a worker once it is at work."""
-        while not any(client.processing().values()):
-            time.sleep(0.05)
-        pid = next(iter(client.run(os.getpid).values()))
-        os.kill(pid, signal.SIGKILL)
-        killed.append(pid)
+        """Kill a worker that is at work."""
+        pids, deadline = client.run(os.getpid), time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            for worker, tasks in client.processing().items():
+                if tasks and not killed:
+                    os.kill(pids[worker], signal.SIGKILL)
+                    killed.append(pids[worker])
+            time.sleep(0.02)
 
     killer = threading.Thread(target=kill_one, args=(client,))
     with joblib.parallel_config(backend="dask", scatter=[X, y]):
@@ -70,6 +72,7 @@ def test_a_search_survives_a_worker(client, digits):
         remote = search(X, y, max_epochs=20)
     killer.join()
     assert killed
+    assert killed[0] not in client.run(os.getpid).values()
     scores = "mean_test_score"
     np.testing.assert_array_equal(remote.cv_results_[scores], local.cv_results_[scores])
 

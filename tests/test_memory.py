@@ -1,14 +1,18 @@
 import importlib
 import os
 import pickle
+import queue
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from joblib import Parallel, delayed
@@ -21,8 +25,13 @@ from torch import nn
 from skpair import PairEncoder, PairMatcher, memory
 from skpair.memory import EncodingCache
 
-#: Rows of each batch that went through a network.
-ROWS = []
+#: Rows of each batch that went through a network. (A list would be part of the network.)
+ROWS = queue.SimpleQueue()
+
+
+def drain():
+    """Count the rows that went through a network since this was last called."""
+    return sum(ROWS.get() for _ in range(ROWS.qsize()))
 
 
 class Counting(nn.Module):
@@ -36,7 +45,7 @@ class Counting(nn.Module):
         self.scale = scale
 
     def forward(self, x):
-        ROWS.append(len(x))
+        ROWS.put(len(x))
         return self.layer(x.flatten(1)) * self.scale
 
 
@@ -48,9 +57,9 @@ def X(digits):
 def encode(X, folder, **parameters):
     """Encode X; give the encodings, and the number of rows that went through a network."""
     tower = Counting(**parameters)
-    ROWS.clear()
+    drain()
     encodings = PairEncoder(tower, Counting(), memory=folder).fit_transform(X)
-    return encodings, sum(ROWS)
+    return encodings, drain()
 
 
 def test_a_later_run_sends_no_row_through_the_towers(X, tmp_path):
@@ -92,7 +101,7 @@ def test_other_code_of_a_network_is_not_answered(X, tmp_path):
         def forward(self, x):
             return 2 * super().forward(x)
 
-    ROWS.clear()
+    drain()
     plain = PairEncoder(Counting(), Counting(), memory=tmp_path).fit_transform(X)
     Twice.__module__, Twice.__qualname__ = Counting.__module__, Counting.__qualname__
     twice = PairEncoder(Twice(), Counting(), memory=tmp_path).fit_transform(X)
@@ -100,13 +109,25 @@ def test_other_code_of_a_network_is_not_answered(X, tmp_path):
 
 
 NET = """
+import functools
+import numpy as np
 import torch
 from torch import nn
 
 SCALE = 1.0
+MEANS = {"of": [np.zeros(4, np.float32)]}
+TABLE = torch.ones(4)
+
+def power(x, n):
+    return x * n
+
+DOUBLE = functools.partial(power, n=2)
 
 def prepare(x):
     return x.flatten(1)[:, :4] * 1.0
+
+def lambda_like(x):
+    return x * 1.125
 
 class Act:
     def __call__(self, x):
@@ -117,13 +138,24 @@ class Net(nn.Module):
         super().__init__()
         self.act = Act()
         self.prepare = prepare
+        self.steps = [lambda_like]
+
+    @torch.no_grad()
+    def last(self, x, *, shift=0.5):
+        if "last" in {"first", "last", "middle"}:
+            x = self.steps[0](x)
+        return DOUBLE(x - torch.from_numpy(MEANS["of"][0])) * TABLE + shift * 1.25
+
+    @functools.cached_property
+    def late(self):
+        return 1.75
 
     @property
     def factor(self):
         return 1.5
 
     def forward(self, x):
-        return self.act(prepare(x)) * SCALE * self.factor
+        return self.last(self.act(prepare(x)) * SCALE * self.factor) * self.late
 """
 
 
@@ -134,6 +166,14 @@ class Net(nn.Module):
         (":4] * 1.0", ":4] * 2.0"),
         ("return x + 0.0", "return x + 1.0"),
         ("return 1.5", "return 3.0"),
+        ("* 1.25", "* 2.25"),  # under a decorator
+        ("shift=0.5", "shift=1.5"),
+        ("np.zeros(4", "np.ones(4"),
+        ("torch.ones(4)", "torch.zeros(4)"),
+        ("n=2", "n=3"),
+        ("return x * n", "return x * n * n"),
+        ("x * 1.125", "x * 2.125"),
+        ("return 1.75", "return 2.75"),
     ],
 )
 def test_code_that_a_network_refers_to_counts(X, tmp_path, monkeypatch, old, new):
@@ -152,6 +192,90 @@ def test_code_that_a_network_refers_to_counts(X, tmp_path, monkeypatch, old, new
     (first, digest), (changed, other), (_, again) = results
     assert not np.allclose(first, changed)
     assert digest == again != other
+
+
+def test_a_layer_that_is_used_twice_counts_twice():
+    layer = nn.Linear(4, 4)
+    once, twice = nn.Sequential(layer), nn.Sequential(layer, layer)
+    assert memory.fingerprint(once) != memory.fingerprint(twice)
+
+
+def test_another_process_finds_the_same(tmp_path):
+    (tmp_path / "net_of_a_user.py").write_text(NET)
+    code = "import net_of_a_user as n; from skpair import memory; m = memory.fingerprint(n.Net())"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code + "; print(m.hex())"],
+            env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+        )
+        for seed in "12"
+    ]
+    digests = {process.communicate()[0] for process in processes}
+    assert all(process.returncode == 0 for process in processes)
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble, ">f4", ">i2"])
+def test_any_dtype_can_be_kept(X, tmp_path, dtype):
+    rows = (X / 255 if np.dtype(dtype).kind == "f" else X).astype(dtype)
+    encoder = PairEncoder(frozen=True, random_state=0)
+    plain = clone(encoder).fit_transform(rows)
+    kept = encoder.set_params(memory=tmp_path)
+    for _ in range(2):
+        np.testing.assert_allclose(kept.fit_transform(rows), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_ink_is_found_whatever_its_number(X, tmp_path):
+    drawings = X[:, 1]
+    _, n = encode(X, tmp_path)
+    assert n > 0
+    encoder = PairEncoder(Counting(), Counting(), memory=tmp_path).fit(X)
+    drain()
+    encoder.encode_skeletons(drawings)
+    encoder.encode_skeletons(drawings != 0)
+    ones = X.copy()
+    ones[:, 1] = drawings != 0
+    encoder.transform(ones)
+    assert drain() == 0
+
+
+def test_a_file_that_changes_meanwhile_is_not_kept(files, tmp_path):
+    paths, y = files
+    path = str(tmp_path / "moving.png")
+    Image.new("L", (16, 16), 0).save(path)
+
+    class Changing(EncodingCache):
+        def _find(self, keys):
+            Image.new("L", (16, 16), 200).save(path)  # after its key was taken
+            return super()._find(keys)
+
+    X = pd.DataFrame({"image": [path], "skeleton": [paths.skeleton[0]]})
+    encoder = PairEncoder(Counting(), "identity", image_size=16, memory=tmp_path / "cache").fit(X)
+    encoder.memory = Changing(tmp_path / "cache")
+    Image.new("L", (16, 16), 0).save(path)
+    bright = encoder.encode_images([path])
+    Image.new("L", (16, 16), 0).save(path)
+    encoder.memory = tmp_path / "cache"
+    assert not np.allclose(encoder.encode_images([path]), bright)
+
+
+def test_towers_that_learned_with_the_layers_are_not_kept(X, digits, tmp_path):
+    encoder = PairEncoder(Counting(), Counting(), max_epochs=1, memory=tmp_path)
+    matcher = PairMatcher(encoder, training="fine_tune", max_epochs=1, random_state=0)
+    matcher.fit(X, digits[1])
+    n = len(EncodingCache(tmp_path))
+    matcher.predict(X)
+    matcher.fit(X, digits[1])
+    assert len(EncodingCache(tmp_path)) == n
+
+
+def test_a_cleared_cache_takes_no_space(X, tmp_path):
+    encode(X, tmp_path, width=2000)
+    file = tmp_path / "encodings.sqlite"
+    full = file.stat().st_size
+    EncodingCache(tmp_path).clear()
+    assert file.stat().st_size < full / 4
 
 
 def test_a_changed_picture_is_not_answered(X, tmp_path):
@@ -183,12 +307,12 @@ def test_files_are_known_by_their_content(files, tmp_path):
     Image.open(paths["image"][7]).save(copy)
     moved = paths.copy()
     moved.loc[7, "image"] = copy
-    ROWS.clear()
+    drain()
     np.testing.assert_array_equal(encoder.fit_transform(moved), before)
-    assert sum(ROWS) == 0
+    assert drain() == 0
     Image.fromarray(255 - np.array(Image.open(copy))).save(copy)
     after = encoder.fit_transform(moved)
-    assert sum(ROWS) == 1
+    assert drain() == 1
     assert (after[7] != before[7]).any()
     with pytest.raises(FileNotFoundError, match="Row 7: the image file"):
         os.remove(copy)
@@ -220,20 +344,24 @@ def test_a_search_encodes_every_picture_once(digits, tmp_path):
     pipeline = make_pipeline(
         PairEncoder(Counting(), Counting(), memory=tmp_path), PairMatcher(max_epochs=1)
     )
-    ROWS.clear()
+    drain()
     search = GridSearchCV(pipeline, {"pairmatcher__temperature": [0.1, 0.3]}, cv=3).fit(X, y)
     distinct = sum(len(np.unique(X[:, kind], axis=0)) for kind in (0, 1))
-    assert sum(ROWS) <= distinct + 4  # two rows of zeros find each width
+    assert drain() <= distinct + 4  # two rows of zeros find each width
     assert pickle.loads(pickle.dumps(search)).predict(X).shape == y.shape
 
 
 def test_workers_share_the_work(X, tmp_path):
     log = tmp_path / "log"
 
-    def work():
-        return PairEncoder(Logging(log), Counting(), memory=tmp_path / "cache").fit_transform(X)
+    def work(me, other):
+        encoder = PairEncoder(Logging(log), Counting(), memory=tmp_path / "cache").fit(X)
+        (tmp_path / me).touch()
+        while not (tmp_path / other).exists():  # both look before either has encoded
+            time.sleep(0.01)
+        return encoder.transform(X)
 
-    first, second = Parallel(2)(delayed(work)() for _ in range(2))
+    first, second = Parallel(2)(delayed(work)(*names) for names in ("ab", "ba"))
     np.testing.assert_array_equal(first, second)
     n_rows = sum(map(int, log.read_text().split()))
     assert n_rows <= len(np.unique(X[:, 0], axis=0)) + 4
@@ -249,6 +377,7 @@ class Logging(Counting):
     def forward(self, x):
         with open(self.path, "a") as log:
             log.write(f"{len(x)}\n")
+        time.sleep(0.5)  # so that the other one looks meanwhile
         return super().forward(x)
 
 
@@ -258,22 +387,25 @@ KILLED = """
     from skpair import memory, pairs
 
     class Rows:
+        def __init__(self, rows):
+            self.rows = rows
+
         def contents(self):
-            return [b"%d" % i for i in range(40)]
+            return [b"%d" % i for i in self.rows]
 
         def take(self, rows):
-            return rows
+            return Rows(self.rows[rows])
 
     done = []
 
-    def encode(rows):
+    def encode(part):
         if len(done) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        done.append(rows)
-        return np.repeat(rows[:, None], 3, axis=1).astype(np.float32)
+        done.append(part)
+        return np.repeat(part.rows[:, None], 3, axis=1).astype(np.float32)
 
     memory._ROWS_AT_ONCE = 10
-    memory.EncodingCache(sys.argv[1]).encode(b"key", Rows(), encode)
+    memory.EncodingCache(sys.argv[1]).encode(b"key", Rows(np.arange(40)), encode)
 """
 
 
@@ -282,23 +414,26 @@ def test_a_killed_process_leaves_what_it_has_finished(tmp_path):
     assert killed.returncode == -signal.SIGKILL
     cache, asked = EncodingCache(tmp_path), []
 
-    def encode(rows):
-        asked.extend(rows.tolist())
-        return np.repeat(rows[:, None], 3, axis=1).astype(np.float32)
+    def encode(part):
+        asked.extend(part.rows.tolist())
+        return np.repeat(part.rows[:, None], 3, axis=1).astype(np.float32)
 
-    encodings = cache.encode(b"key", Rows(), encode)
+    encodings = cache.encode(b"key", Rows(np.arange(40)), encode)
     assert asked == list(range(20, 40))
     np.testing.assert_array_equal(encodings, np.repeat(np.arange(40.0)[:, None], 3, axis=1))
 
 
 class Rows:
-    """Forty rows whose content is their number."""
+    """Rows whose content is their number."""
+
+    def __init__(self, rows):
+        self.rows = rows
 
     def contents(self):
-        return [b"%d" % i for i in range(40)]
+        return [b"%d" % i for i in self.rows]
 
     def take(self, rows):
-        return rows
+        return Rows(self.rows[rows])
 
 
 def test_a_damaged_entry_is_computed_again(X, tmp_path):
@@ -363,7 +498,19 @@ def test_bad_memory(X, tmp_path):
         encode(X, tmp_path / "file")
     with pytest.raises(ValueError, match="must not be an empty string"):
         encode(X, "")
-    unpicklable = Counting()
-    unpicklable.function = lambda x: x
-    with pytest.raises(ValueError, match="memory needs a network that can be pickled"):
-        memory.fingerprint(unpicklable)
+
+
+def test_what_cannot_be_pickled_counts_by_its_type():
+    digests = set()
+    for attribute in (lambda x: x, lambda x: x + 1, threading.Lock(), queue.SimpleQueue()):
+        for _ in range(2):
+            network = Counting()
+            network.attribute = attribute
+            digests.add(memory.fingerprint(network))
+    assert len(digests) == 4
+
+
+def test_networks_that_lead_back_to_themselves_are_digested():
+    network = Counting()
+    network.others = {"self": [network], "method": network.forward}
+    assert memory.fingerprint(network) == memory.fingerprint(network)
