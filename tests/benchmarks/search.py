@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 
+from joblib.externals.loky import get_reusable_executor
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
@@ -33,38 +34,46 @@ def encoder(memory=None):
     return PairEncoder("resnet18", "resnet18", frozen=True, random_state=0, memory=memory)
 
 
-def with_memory(folder, n_jobs):
+def with_memory(X, y, folder, n_jobs):
     """Search a pipeline that begins with the encoder."""
     pipeline = make_pipeline(encoder(folder), PairMatcher(random_state=0))
     grid = {f"pairmatcher__{name}": values for name, values in GRID.items()}
-    GridSearchCV(pipeline, grid, cv=5, refit=False, n_jobs=int(n_jobs)).fit(*data())
+    GridSearchCV(pipeline, grid, cv=5, refit=False, n_jobs=int(n_jobs)).fit(X, y)
 
 
-def by_hand(n_jobs):
+def by_hand(X, y, n_jobs):
     """Encode once, search on the encodings."""
-    X, y = data()
     encodings = encoder().fit_transform(X)
     matcher = PairMatcher(random_state=0)
     GridSearchCV(matcher, GRID, cv=5, refit=False, n_jobs=int(n_jobs)).fit(encodings, y)
 
 
-def encode_once():
+def encode_once(X, y):
     """Encode all rows."""
-    encoder().fit_transform(data()[0])
+    encoder().fit_transform(X)
 
 
-def one_fit():
+def one_fit(X, y):
     """Fit the pipeline once."""
-    make_pipeline(encoder(), PairMatcher(random_state=0)).fit(*data())
+    make_pipeline(encoder(), PairMatcher(random_state=0)).fit(X, y)
 
 
 def run(*arguments):
     """Run a part in a process of its own: seconds, and peak memory in MiB."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    return map(float, out.split())
+
+
+def part(name, *arguments):
+    """Do a part, and print what it took; the data are drawn before the clock starts."""
+    X, y = data()
     started = time.perf_counter()
-    out = subprocess.run(
-        [sys.executable, __file__, *map(str, arguments)], check=True, stdout=subprocess.PIPE
-    )
-    return time.perf_counter() - started, float(out.stdout)
+    globals()[name](X, y, *arguments)
+    took = time.perf_counter() - started
+    get_reusable_executor().shutdown(wait=True)  # the memory of workers is known at their end
+    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    print(took, max(resource.getrusage(who).ru_maxrss for who in processes) / 1024)
 
 
 def main(repeats):
@@ -82,7 +91,7 @@ def main(repeats):
             print(
                 f"n_jobs={n_jobs}: search with memory {ours:.0f} s, encode once + 60 fits "
                 f"{hand:.0f} s, ratio {ours / hand:.2f} (bar 1.3); without memory, 60 encodings of "
-                f"{encode:.0f} s: {(hand + 59 * encode) / ours:.1f} times as long; {stored} "
+                f"{encode:.0f} s would make it {(hand + 59 * encode) / ours:.1f} times as long; {stored} "
                 f"entries; peak of one process {peak:.0f} MiB, of one fit {fit_peak:.0f} MiB",
                 flush=True,
             )
@@ -93,6 +102,4 @@ if __name__ == "__main__":
     if not sys.argv[1:] or sys.argv[1].isdigit():
         main(int(*sys.argv[1:2] or [1]))
     else:
-        globals()[sys.argv[1]](*sys.argv[2:])
-        processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        print(max(resource.getrusage(who).ru_maxrss for who in processes) / 1024)
+        part(*sys.argv[1:])
