@@ -92,7 +92,7 @@ def main(repeats):
                 f"n_jobs={n_jobs}: search with memory {ours:.0f} s, encode once + 60 fits "
                 f"{hand:.0f} s, ratio {ours / hand:.2f} (bar 1.3); without memory, 60 encodings of "
                 f"{encode:.0f} s would make it {(hand + 59 * encode) / ours:.1f} times as long; "
-                f"{stored} entries; peak of one process {peak:.0f} MiB, of one fit {fit_peak:.0f} MiB",
+                f"{stored} entries; peak {peak:.0f} MiB, of a fit {fit_peak:.0f} MiB",
                 flush=True,
             )
         print(f"n_jobs=2 : n_jobs=1, with memory: {times[2] / times[1]:.2f} (bar 1)", flush=True)
