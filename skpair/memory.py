@@ -1,6 +1,7 @@
 """Encodings that are kept: every distinct picture goes through a frozen tower once."""
 
 import contextlib
+import dis
 import functools
 import hashlib
 import inspect
@@ -22,6 +23,8 @@ from torch import nn
 
 from .training import check_number
 
+#: Name of the store in its folder.
+_FILE = "encodings.sqlite"
 #: Rows that are encoded before they are stored: what a killed process loses at most.
 _ROWS_AT_ONCE = 4096
 #: Keys in one question; SQLite takes some 32,000.
@@ -55,6 +58,8 @@ class EncodingCache:
     """
 
     def __init__(self, folder, max_bytes=10 * 2**30):
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"folder must be a str or a path, got {folder!r}.")
         check_number("max_bytes", max_bytes, Integral, 0, low_allowed=False)
         if not os.fspath(folder):
             raise ValueError("memory, the folder of a cache, must not be an empty string.")
@@ -71,11 +76,10 @@ class EncodingCache:
             return database.execute("SELECT count(*) FROM encodings").fetchone()[0]
 
     def clear(self):
-        """Forget all encodings."""
-        with self._database() as database:
-            database.execute("DELETE FROM encodings")
-        with self._database() as database:
-            database.execute("VACUUM")  # gives the space back
+        """Forget all encodings, also where the store is damaged."""
+        with self._explained():
+            for name in (_FILE, _FILE + "-journal"):
+                (self.folder / name).unlink(missing_ok=True)
 
     def width(self, fingerprint, measure):
         """Give the columns of a network's encodings, by ``measure()`` if they are not known."""
@@ -139,7 +143,7 @@ class EncodingCache:
         """Open the database for one transaction; the folder and the table are made if needed."""
         with self._explained():
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / "encodings.sqlite"
+            path = self.folder / _FILE
             with contextlib.closing(sqlite3.connect(path, timeout=300)) as database, database:
                 database.execute("PRAGMA page_size = 32768")  # holds several rows; for a new file
                 database.execute(
@@ -153,11 +157,14 @@ class EncodingCache:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise OSError(
-                f"The folder of the cache, memory={os.fspath(self.folder)!r}, cannot be used: "
-                f"{error}. It must be writable; if its encodings.sqlite is damaged, delete it: "
-                "what it held is computed again."
-            ) from error
+            if isinstance(error, sqlite3.DatabaseError | sqlite3.InterfaceError):
+                advice = f"If its {_FILE} is damaged, clear it: what it held is computed again."
+            elif self.folder.exists() and not self.folder.is_dir():
+                advice = "It must be a folder, but is a file."
+            else:
+                advice = "It must be writable."
+            folder = os.fspath(self.folder)
+            raise OSError(f"The cache in {folder!r} cannot be used: {error}. {advice}") from error
 
     def _find(self, keys):
         """Look keys up: a dict of those that are there and whole."""
@@ -236,7 +243,7 @@ def fingerprint(module, *context):
     # a layer that is used twice is named twice
     for name, part in module.named_modules(remove_duplicate=False):
         digest.update(name.encode() + _code(type(part), seen))
-        settings = {k: v for k, v in part.__getstate__().items() if not _says_nothing(k, v)}
+        settings = {k: v for k, v in vars(part).items() if not _says_nothing(k, v)}
         digest.update(_code(settings, seen))
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
@@ -276,7 +283,8 @@ def _code(value, seen):
     if id(value) in seen:
         return name
     seen[id(value)] = value  # kept, or another one could get its identity
-    return name + b"".join([_code(part, seen) for part in _parts(value)])
+    parts = itertools.chain(_parts(value), _wrapped(value))
+    return name + b"".join([_code(part, seen) for part in parts])
 
 
 def _parts(value):
@@ -296,7 +304,7 @@ def _parts(value):
         return (value.fget,)
     if isinstance(value, functools.cached_property):
         return (value.func,)
-    if inspect.ismodule(value) or inspect.isroutine(value):
+    if inspect.ismodule(value):
         return ()
     try:
         return (type(value), *value.__reduce_ex__(4)[1:3])
@@ -304,8 +312,22 @@ def _parts(value):
         return (type(value),)
 
 
-#: Members of a class that say nothing of what it does, or lead back to it.
-_NO_MEMBERS = {"__doc__", "__dict__", "__weakref__", "__module__", "__annotations__"}
+def _wrapped(value):
+    """Give what a decorator such as `functools.lru_cache` hides."""
+    hidden = callable(value) and not inspect.isclass(value) and hasattr(value, "__wrapped__")
+    return (value.__wrapped__,) if hidden else ()
+
+
+#: Members of a class that say nothing of what it does, lead back to it, or come with pickling it.
+_NO_MEMBERS = {
+    "__doc__",
+    "__dict__",
+    "__weakref__",
+    "__module__",
+    "__annotations__",
+    "__slotnames__",
+    "__firstlineno__",
+}
 
 
 def _is_users(value):
@@ -325,7 +347,14 @@ def _referred(function):
     codes = [function.__code__]
     for code in codes:
         codes += filter(inspect.iscode, code.co_consts)
-        yield from (function.__globals__[n] for n in code.co_names if n in function.__globals__)
+        names = sorted(_global_names(code))
+        yield from (function.__globals__[n] for n in names if n in function.__globals__)
+
+
+@functools.cache
+def _global_names(code):
+    loads = ("LOAD_GLOBAL", "LOAD_NAME")  # not attributes, which may be called the same
+    return {i.argval for i in dis.get_instructions(code) if i.opname in loads}
 
 
 def _digest(fingerprint, content):

@@ -122,6 +122,21 @@ def power(x, n):
     return x * n
 
 DOUBLE = functools.partial(power, n=2)
+FACTOR = 1.0
+
+class Decorator:
+    def __init__(self, function):
+        self.function = function
+
+    def __get__(self, owner, kind):
+        return functools.partial(self.__call__, owner)
+
+    def __call__(self, owner, x):
+        return self.function(owner, x) * FACTOR
+
+@functools.lru_cache
+def remembered():
+    return 3.25
 
 def prepare(x):
     return x.flatten(1)[:, :4] * 1.0
@@ -155,7 +170,11 @@ class Net(nn.Module):
         return 1.5
 
     def forward(self, x):
-        return self.last(self.act(prepare(x)) * SCALE * self.factor) * self.late
+        return self.first(self.last(self.act(prepare(x)) * SCALE * self.factor)) * self.late
+
+    @Decorator
+    def first(self, x):
+        return x * remembered()
 """
 
 
@@ -174,6 +193,8 @@ class Net(nn.Module):
         ("return x * n", "return x * n * n"),
         ("x * 1.125", "x * 2.125"),
         ("return 1.75", "return 2.75"),
+        ("FACTOR = 1.0", "FACTOR = 1.5"),  # under a decorator that is an object
+        ("return 3.25", "return 4.25"),  # under one that remembers
     ],
 )
 def test_code_that_a_network_refers_to_counts(X, tmp_path, monkeypatch, old, new):
@@ -198,6 +219,24 @@ def test_a_layer_that_is_used_twice_counts_twice():
     layer = nn.Linear(4, 4)
     once, twice = nn.Sequential(layer), nn.Sequential(layer, layer)
     assert memory.fingerprint(once) != memory.fingerprint(twice)
+
+
+def test_a_global_that_is_called_like_an_attribute_is_none_of_its_business(monkeypatch):
+    digest = memory.fingerprint(Counting())
+    monkeypatch.setitem(globals(), "scale", 3)  # Counting has an attribute of this name
+    pickle.dumps(Counting())  # leaves a mark on the class
+    assert memory.fingerprint(Counting()) == digest
+
+
+def test_parametrized_networks_can_be_kept(X, tmp_path):
+    digests = set()
+    for bound in (False, True):
+        network = Counting()
+        if bound:
+            nn.utils.parametrizations.weight_norm(network.layer)
+        digests.add(memory.fingerprint(network))
+        PairEncoder(network, "identity", memory=tmp_path).fit_transform(X)
+    assert len(digests) == 2
 
 
 def test_another_process_finds_the_same(tmp_path):
@@ -275,7 +314,13 @@ def test_a_cleared_cache_takes_no_space(X, tmp_path):
     file = tmp_path / "encodings.sqlite"
     full = file.stat().st_size
     EncodingCache(tmp_path).clear()
+    assert len(EncodingCache(tmp_path)) == 0
     assert file.stat().st_size < full / 4
+    file.write_bytes(b"garbage" * 1000)
+    with pytest.raises(OSError, match="If its encodings.sqlite is damaged, clear it"):
+        encode(X, tmp_path)
+    EncodingCache(tmp_path).clear()
+    assert encode(X, tmp_path)[1] > 0
 
 
 def test_a_changed_picture_is_not_answered(X, tmp_path):
@@ -451,7 +496,7 @@ def test_a_damaged_entry_is_computed_again(X, tmp_path):
 
 def test_a_foreign_file_is_named(X, tmp_path):
     (tmp_path / "encodings.sqlite").write_bytes(b"this is no database" * 100)
-    with pytest.raises(OSError, match=r"memory=.* cannot be used.*encodings\.sqlite.* delete it"):
+    with pytest.raises(OSError, match=r"cannot be used.*encodings\.sqlite is damaged, clear it"):
         encode(X, tmp_path)
 
 
@@ -494,10 +539,12 @@ def test_bad_memory(X, tmp_path):
     with pytest.raises(ValueError, match="max_bytes must be > 0"):
         EncodingCache(tmp_path, max_bytes=0)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="memory=.*file', cannot be used.*must be writable"):
+    with pytest.raises(OSError, match="cache in .*file' cannot be used.*must be a folder"):
         encode(X, tmp_path / "file")
     with pytest.raises(ValueError, match="must not be an empty string"):
         encode(X, "")
+    with pytest.raises(TypeError, match="folder must be a str or a path, got 5"):
+        EncodingCache(5)
 
 
 def test_what_cannot_be_pickled_counts_by_its_type():
