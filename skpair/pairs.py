@@ -683,9 +683,12 @@ def _describe(X):
 def _check_layout(estimator, X):
     given, fitted = _layout_of(X), estimator.layout_.name
     if given != fitted:
+        single = (
+            " One picture alone needs an axis before it: X[None]." if fitted == "pixels" else ""
+        )
         raise ValueError(
             f"X holds {given}, but {type(estimator).__name__} was fitted on {fitted}. Give X in "
-            "the layout that fit has seen."
+            f"the layout that fit has seen. {single}".rstrip()
         )
 
 
@@ -698,7 +701,7 @@ def _check_same_shape(estimator, images):
             f"The images are {images.shape[1:]} (channels, height, width), but "
             f"{type(estimator).__name__} was fitted on {layout.image_shape}. Resize them with "
             "stack_pairs(..., size=...), or let PairEncoder(image_size=...) do it; the number of "
-            "channels must agree in any case."
+            "channels must agree in any case. One image alone needs an axis before it: image[None]."
         )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dis
+import functools
 import math
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -92,11 +93,16 @@ def draw_seed(random_state):
 def resolve_device(device):
     """Turn "auto" into the best device there is."""
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if _has_gpu() else "cpu"
     try:
         return str(torch.device(device))
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device={device!r} is not 'auto' or a device of torch: {error}") from None
+
+
+@functools.cache
+def _has_gpu():
+    return torch.cuda.is_available()
 
 
 def resolve_precision(precision, device, layout):

@@ -315,3 +315,13 @@ def test_no_files(files):
             encoder.transform(X)
     with pytest.raises(ValueError, match="Found 0 sample"):
         encoder.encode_images(paths[["image"]][:0])
+
+
+def test_one_picture_without_its_axis(digits):
+    X, y = digits
+    matcher = PairMatcher(PairEncoder(max_epochs=1), max_epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match=r"One picture alone needs an axis before it: X\[None\]"):
+        matcher.predict(X[0, 0])
+    colour = np.repeat(X[:1, 0], 3, axis=0)  # (3, H, W), taken for three grey ones of this size
+    with pytest.raises(ValueError, match=r"One image alone needs an axis before it: image\[None\]"):
+        matcher.predict(np.moveaxis(colour, 0, 2))
