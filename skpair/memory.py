@@ -10,6 +10,7 @@ import os
 import sqlite3
 import types
 import warnings
+from collections.abc import Iterator
 from numbers import Integral
 from pathlib import Path
 
@@ -270,7 +271,6 @@ def _code(value, seen):
 
     `seen` holds, by identity, what has been given already.
     """
-    value = getattr(value, "__func__", value)  # methods
     name = f"{type(value).__name__} {getattr(value, '__qualname__', '')} ".encode()
     if isinstance(value, int | float | complex | str | bytes | None | types.EllipsisType):
         return name + repr(value).encode()
@@ -279,12 +279,12 @@ def _code(value, seen):
     if isinstance(value, np.ndarray | np.generic):
         return name + joblib.hash(value).encode()
     if isinstance(value, set | frozenset):
-        return name + b"".join(sorted(_code(part, seen) for part in value))
+        return name + b"(" + b"".join(sorted(_code(part, seen) for part in value)) + b")"
     if id(value) in seen:
         return name
     seen[id(value)] = value  # kept, or another one could get its identity
     parts = itertools.chain(_parts(value), _wrapped(value))
-    return name + b"".join([_code(part, seen) for part in parts])
+    return name + b"(" + b"".join([_code(part, seen) for part in parts]) + b")"
 
 
 def _parts(value):
@@ -300,6 +300,10 @@ def _parts(value):
         return [part for name, part in itertools.chain(*members) if name not in _NO_MEMBERS]
     if inspect.isfunction(value):
         return _referred(value) if _is_users(value) else ()
+    if inspect.ismethod(value):
+        return value.__func__, value.__self__
+    if isinstance(value, staticmethod | classmethod):
+        return (value.__func__,)
     if isinstance(value, property):
         return (value.fget,)
     if isinstance(value, functools.cached_property):
@@ -307,9 +311,11 @@ def _parts(value):
     if inspect.ismodule(value):
         return ()
     try:
-        return (type(value), *value.__reduce_ex__(4)[1:3])
-    except Exception:  # whatever pickling raises: such things count by their type
-        return (type(value),)
+        # as pickle sees it: arguments, state, items
+        parts = [list(p) if isinstance(p, Iterator) else p for p in value.__reduce_ex__(4)[1:5]]
+    except Exception:  # whatever that raises: such things count by their type
+        parts = []
+    return (type(value), *parts)
 
 
 def _wrapped(value):

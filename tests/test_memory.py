@@ -1,3 +1,6 @@
+import collections
+import copy
+import functools
 import importlib
 import os
 import pickle
@@ -555,6 +558,32 @@ def test_what_cannot_be_pickled_counts_by_its_type():
             network.attribute = attribute
             digests.add(memory.fingerprint(network))
     assert len(digests) == 4
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ([[1], 2, 3], [[1, 2], 3]),
+        (collections.deque([1, 2]), collections.deque([1, 3])),
+        ({"a": (1, {2})}, {"a": (1, {3})}),
+        (np.zeros(3), np.ones(3)),
+        (torch.zeros(3), torch.zeros(3, dtype=torch.float64)),
+        (Counting(scale=1.0).forward, Counting(scale=2.0).forward),
+        (Counting(seed=0).forward, Counting(seed=1).forward),
+        (functools.partial(max, 1), functools.partial(max, 2)),
+        (slice(1), slice(2)),
+        (np.add, np.subtract),
+        (torch.relu, torch.sigmoid),
+        (len, max),
+    ],
+)
+def test_attributes_of_any_kind_count(one, other):
+    digests = []
+    for attribute in (one, other, copy.deepcopy(one)):
+        network = Counting()
+        network.attribute = attribute
+        digests.append(memory.fingerprint(network))
+    assert digests[0] == digests[2] != digests[1]
 
 
 def test_networks_that_lead_back_to_themselves_are_digested():

@@ -5,9 +5,13 @@
 Takes two minutes; run it on a machine that does nothing else.
 """
 
+import tempfile
+
+import numpy as np
+from PIL import Image
 from speed import encodings, seconds
 
-from skpair import PairEncoder, PairMatcher
+from skpair import PairEncoder, PairMatcher, pairs
 from skpair.datasets import make_copepods
 
 
@@ -28,6 +32,20 @@ def pictures(n=512):
             print(line, flush=True)
 
 
+def photographs(n=32):
+    """Print milliseconds to decode a JPEG of 12 megapixels for a network of 64 pixels."""
+    coarse = np.random.default_rng(0).integers(256, size=(300, 400, 3), dtype=np.uint8)
+    photograph = Image.fromarray(coarse).resize((4000, 3000), Image.Resampling.BICUBIC)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = np.array([f"{folder}/{i}.jpg" for i in range(n)], dtype=object)
+        for path in paths:
+            photograph.save(path, quality=90)
+        encoder = PairEncoder("cnn", "identity", frozen=True, image_size=64, random_state=0)
+        half = pairs.image_half(encoder.fit(np.stack([paths, paths], axis=1)), paths)
+        decode = min(seconds(half.read, slice(None)) for _ in range(3))
+    print(f"JPEG of 12 megapixels: decode {decode / n * 1e3:6.1f} ms a photograph", flush=True)
+
+
 def layers():
     """Print seconds to train the layers on rows of encodings, and to use them."""
     for n in (500, 5000, 50_000):
@@ -46,4 +64,5 @@ def layers():
 
 if __name__ == "__main__":
     pictures()
+    photographs()
     layers()
