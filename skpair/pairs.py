@@ -688,7 +688,7 @@ def _check_layout(estimator, X):
         )
         raise ValueError(
             f"X holds {given}, but {type(estimator).__name__} was fitted on {fitted}. Give X in "
-            f"the layout that fit has seen. {single}".rstrip()
+            f"the layout that fit has seen.{single}"
         )
 
 

@@ -132,6 +132,7 @@ class Backbone(nn.Module):
         preset = (published or known.DEFAULT).transforms()
         self.register_buffer("mean", torch.tensor(preset.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(preset.std)[:, None, None])
+        self.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
 
     def forward(self, x):  # (b, 1 or 3, H, W)
         """Encode a batch."""
@@ -254,7 +255,7 @@ def make_tower(encoder, weights, half, recall=None):
             "a kind; use 'cnn' (a small MLP for feature rows), 'identity' or an nn.Module."
         )
     else:
-        tower = Backbone(encoder, weights).to(memory_format=torch.channels_last)
+        tower = Backbone(encoder, weights)
     measure = functools.partial(_width, tower.eval(), encoder, half.shape)
     return tower, measure() if recall is None else recall(tower, measure)
 

@@ -452,9 +452,8 @@ def fit_net(
         )
     # what rests is small, and on the CPU: no rows held out, no second weights, no optimizer's state
     net.train_split = None
-    for name, callback in net.callbacks_:
-        if name == "early_stopping":
-            callback.best_model_weights_ = None
+    if valid is not None:
+        stop.best_model_weights_ = None
     net.optimizer_.state.clear()
     net.device = "cpu"
     net.module_.cpu().eval()
