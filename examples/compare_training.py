@@ -38,7 +38,6 @@ from skpair.comparison import (
     two_classifiers,
 )
 from skpair.datasets import load_digit_pairs, make_copepods
-from skpair.gallery import Gallery
 from skpair.losses import MetricLearningLoss
 from skpair.metrics import pair_average_precision, pair_scorer, recall_at_k
 
@@ -259,17 +258,7 @@ def judge_new_case(matcher, features, y, new, drawings):
     """Score a case before and after its drawings have joined the gallery."""
     old = y != new
     before = matcher.predict(features)
-    known, added = matcher.gallery_, matcher.embed_skeletons(drawings)
-    code = len(matcher.classes_)  # the new case is the last
-    grown = copy.copy(matcher)
-    grown.classes_ = np.append(matcher.classes_, new)
-    grown.gallery_ = Gallery(
-        code + 1,
-        known.images,
-        known.image_cases,
-        np.concatenate([known.skeletons, added]),
-        np.concatenate([known.skeleton_cases, np.full(len(added), code)]),
-    )
+    grown = copy.copy(matcher).add_cases(drawings, np.full(len(drawings), new))
     after = grown.predict(features)
     similarity = matcher.similarity_matrix(features)
     return (*judge_names(y, before, after, old), *judge_pairs(y, similarity, new))

@@ -23,7 +23,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import Bunch, _safe_indexing
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from . import gallery, pairs
+from . import pairs
+from .calibration import PairCounts
 from .encoder import check_cases
 from .matcher import PairMatcher
 from .metrics import SCORERS, PairScorer
@@ -175,7 +176,7 @@ class TwoClassifiers(_Control):
         self.skeleton_classifier_ = clone(_standardized(classifier)).fit(skeletons, codes)
         same = codes[:, None] == codes[None, :]
         proba = self.pair_proba_matrix(X)
-        self.threshold_ = gallery.best_threshold(same.ravel(), proba.ravel())
+        self.threshold_ = PairCounts().add(same, proba).best_threshold()
         return self
 
     def predict(self, X):

@@ -1,9 +1,12 @@
 """Known examples by case: what a new image or skeleton is compared with."""
 
+import numbers
+
 import numpy as np
+import pandas as pd
 import torch
 from scipy.special import expit
-from sklearn.metrics import roc_curve
+from sklearn.utils import column_or_1d
 
 #: Most numbers that a block of similarities holds at once.
 _BLOCK = 2**24
@@ -64,6 +67,52 @@ def paired_similarity(images, skeletons, loss=None):
         return loss.pair_logits(torch.from_numpy(images), torch.from_numpy(skeletons)).numpy()
 
 
+def as_labels(labels, cases, name):
+    """Bring labels to the kind of the known cases.
+
+    Parameters
+    ----------
+    labels : array-like of shape (k,)
+        Labels.
+    cases : ndarray of shape (n_cases,)
+        The known cases.
+    name : str
+        What the labels are called in an error.
+
+    Returns
+    -------
+    ndarray of shape (k,)
+
+    Raises
+    ------
+    ValueError
+        If a label is missing, or not of the kind of the cases.
+    """
+    labels = column_or_1d(labels, input_name=name)
+    missing = np.flatnonzero(pd.isna(labels))
+    if len(missing):
+        raise ValueError(f"{name} holds missing labels (NaN or None), first in row {missing[0]}.")
+    kind = _kind_of(cases[0])
+    if not all(_kind_of(label) == kind for label in labels):
+        raise ValueError(
+            f"{name} must be of the kind of the cases, {kind}, such as {cases.tolist()[0]!r}; got "
+            f"{labels.tolist()[:5]!r}."
+        )
+    if cases.dtype.kind in "iu" and labels.dtype.kind in "iu":
+        return labels  # the wider of both types holds them
+    return labels.astype(np.int64 if cases.dtype.kind in "iu" else cases.dtype.type)
+
+
+def _kind_of(label):
+    if isinstance(label, str):
+        return "strings"
+    if isinstance(label, bool | np.bool_):
+        return "booleans"
+    # 2.0 may name a case that is called 2: labels turn to floats in a table with gaps
+    whole = isinstance(label, numbers.Real) and float(label).is_integer()
+    return "whole numbers" if whole else type(label).__name__
+
+
 def unit(x):
     """Scale rows to length one; a zero row stays."""
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
@@ -74,21 +123,16 @@ class Gallery:
 
     Parameters
     ----------
-    n_cases : int
-        Number of cases.
-    images, skeletons : ndarray of shape (n, d), float32
+    cases : ndarray of shape (n_cases,)
+        The sorted labels of the cases.
+    images, skeletons : ndarray of shape (n, d) and (m, d), float32
         Embeddings.
-    image_cases, skeleton_cases : ndarray of shape (n,), int
-        Codes of their cases.
-
-    Attributes
-    ----------
-    counts : ndarray of shape (n_cases, 2), int
-        Known images and skeletons of each case.
+    image_cases, skeleton_cases : ndarray of shape (n,) and (m,), int
+        Positions of their cases in `cases`.
     """
 
-    def __init__(self, n_cases, images, image_cases, skeletons, skeleton_cases):
-        self.n_cases = n_cases
+    def __init__(self, cases, images, image_cases, skeletons, skeleton_cases):
+        self.cases = cases
         self.images = images
         self.image_cases = image_cases
         self.skeletons = skeletons
@@ -103,10 +147,63 @@ class Gallery:
         )
 
     @property
+    def n_cases(self):
+        """Number of cases."""
+        return len(self.cases)
+
+    @property
     def counts(self):
-        """Known images and skeletons of each case: (n_cases, 2)."""
+        """Known images and skeletons of each case: (n_cases, 2) int."""
         kinds = (self.image_cases, self.skeleton_cases)
         return np.stack([np.bincount(c, minlength=self.n_cases) for c in kinds], axis=1)
+
+    def with_skeletons(self, skeletons, labels):
+        """Know more skeletons, of known or of new cases.
+
+        Parameters
+        ----------
+        skeletons : ndarray of shape (k, d), float32
+            Embeddings.
+        labels : ndarray of shape (k,)
+            Their cases, as `as_labels` gives them.
+
+        Returns
+        -------
+        Gallery
+            The new skeletons come last.
+        """
+        cases = np.unique(np.concatenate([self.cases, labels]))
+        moved = np.searchsorted(cases, self.cases)
+        return Gallery(
+            cases,
+            self.images,
+            moved[self.image_cases],
+            np.concatenate([self.skeletons, skeletons]),
+            np.concatenate([moved[self.skeleton_cases], np.searchsorted(cases, labels)]),
+        )
+
+    def without_cases(self, labels):
+        """Forget cases, with all their images and skeletons.
+
+        Parameters
+        ----------
+        labels : ndarray of shape (k,)
+            Some of `cases`.
+
+        Returns
+        -------
+        Gallery
+        """
+        keep = ~np.isin(self.cases, labels)
+        moved = np.cumsum(keep) - 1
+        images, skeletons = keep[self.image_cases], keep[self.skeleton_cases]
+        return Gallery(
+            self.cases[keep],
+            self.images[images],
+            moved[self.image_cases[images]],
+            self.skeletons[skeletons],
+            moved[self.skeleton_cases[skeletons]],
+        )
 
     def _known(self, kinds):
         if kinds in ("images", "both"):
@@ -132,6 +229,7 @@ class Gallery:
         -------
         ndarray of shape (n, n_cases), float32
         """
+        self._check_known(kinds)
         if aggregate == "mean":
             if (kinds, normalize) not in self._means:
                 scale = unit if normalize else np.asarray
@@ -144,6 +242,16 @@ class Gallery:
                 total[:, c] += _max_similarity(queries, known[cases == c])
                 n_kinds[c] += 1
         return total / n_kinds
+
+    def _check_known(self, kinds):
+        if kinds == "both":
+            return
+        unknown = self.cases[self.counts[:, int(kinds == "skeletons")] == 0]
+        if len(unknown):
+            raise ValueError(
+                f"gallery={kinds!r} compares with known {kinds} only, but of these cases none is "
+                f"known: {unknown.tolist()}. Take gallery='both'."
+            )
 
     def _mean_examples(self, kinds, scale):
         """Average the known examples of each case, each kind first: (n_cases, d)."""
@@ -173,22 +281,3 @@ def _max_similarity(queries, known):
     step = max(1, _BLOCK // max(1, len(known)))
     blocks = (queries[i : i + step] @ known.T for i in range(0, len(queries), step))
     return np.concatenate([block.max(axis=1) for block in blocks])
-
-
-def best_threshold(same, score):
-    """Threshold of the best balanced accuracy of "same case" by `score >= threshold`.
-
-    Parameters
-    ----------
-    same : ndarray of shape (n,), bool
-        Whether each pair shares a case; both kinds of pairs must be there.
-    score : ndarray of shape (n,), float
-        Score of each pair, higher for pairs that are more alike.
-
-    Returns
-    -------
-    float
-    """
-    false_rate, true_rate, thresholds = roc_curve(same, score)
-    best = 1 + np.argmax((true_rate - false_rate)[1:])  # the first threshold is infinite
-    return float(thresholds[best])

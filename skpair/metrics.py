@@ -1,6 +1,6 @@
 """How well images and skeletons are matched, whatever the frequencies of the cases.
 
-The functions compare every image with every skeleton: they take the cases of n images, those of m
+Most functions compare every image with every skeleton: they take the cases of n images, those of m
 skeletons, and the similarity of each pair. A *query* is one image, which asks for skeletons of its
 case; with ``direction="skeleton_to_image"`` it is one skeleton. Under ``average="macro"`` every
 case counts alike, however many queries it has. `pair_scorer` makes of a function what scikit-learn
@@ -21,7 +21,7 @@ import pandas as pd
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_array, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
 from .training import check_choice, check_number
@@ -132,9 +132,9 @@ def pair_balanced_accuracy(
         Cases of n images and of m skeletons.
     similarity : array-like of shape (n, m)
         Higher for pairs that are more alike.
-    threshold : float
-        Least similarity of a pair that is called the same. `pair_scorer` takes the estimator's
-        `threshold_`.
+    threshold : float or array-like of shape (n,)
+        Least similarity of a pair that is called the same, of all pairs or of those of each image.
+        `pair_scorer` takes the estimator's.
     average : {"macro", "micro"} or None, default="macro"
         Mean over cases, each by the pairs that its queries are in; over all pairs; or a table.
     direction : {"image_to_skeleton", "skeleton_to_image"}, default="image_to_skeleton"
@@ -145,6 +145,14 @@ def pair_balanced_accuracy(
     float or Series
         In [0, 1], 0.5 by chance; with ``average=None``, by case.
     """
+    if np.ndim(threshold):
+        threshold = check_array(threshold, ensure_2d=False, input_name="threshold")
+        if threshold.shape != np.shape(similarity)[:1]:
+            raise ValueError(
+                f"threshold must be a number, or one for each of the {np.shape(similarity)[0]} "
+                f"images, but has the shape {threshold.shape}."
+            )
+        similarity, threshold = np.asarray(similarity) - threshold[:, None], 0
     check_number("threshold", threshold, Real, -math.inf)
     queries = _Queries(y_images, y_skeletons, similarity, average, direction)
 
@@ -257,6 +265,84 @@ def mean_average_precision_at_r(
     return queries.average_queries((hits * precision).sum(axis=1) / n_matches[:, 0])
 
 
+# ---- certainty -----------------------------------------------------------------------------------
+
+
+def expected_calibration_error(y, proba, *, classes=None, n_bins=15):
+    """How far the probability of the named case is from how often it is the right one.
+
+    Rows are put in bins by the probability of their most probable case. In each bin, the mean
+    probability is compared with the fraction of rows whose case that is.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        The true cases; one that is not in `classes` is never named.
+    proba : array-like of shape (n, n_cases)
+        Probabilities, as `predict_proba` gives them.
+    classes : array-like of shape (n_cases,) or None, default=None
+        The cases of the columns; None: the sorted cases of `y`.
+    n_bins : int, default=15
+        Bins of equal width.
+
+    Returns
+    -------
+    float
+        Mean difference over rows, in [0, 1]; 0 for perfect probabilities.
+
+    References
+    ----------
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    """
+    y = column_or_1d(y)
+    proba = check_array(proba, input_name="proba")
+    classes = unique_labels(y) if classes is None else column_or_1d(classes)
+    check_number("n_bins", n_bins, Integral, 1)
+    if proba.shape != (len(y), len(classes)):
+        raise ValueError(
+            f"proba must have a row per label and a column per case, {(len(y), len(classes))}, but "
+            f"has {proba.shape}. If y lacks a case, give classes=estimator.classes_."
+        )
+    confidence = proba.max(axis=1).astype(float)
+    right = classes[proba.argmax(axis=1)] == y
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    gaps = np.bincount(bins, weights=confidence - right, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(y))
+
+
+def coverage_accuracy_curve(y_true, y_pred, novelty):
+    """Accuracy on the rows that are named, when the most novel ones are not.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n,)
+        The true cases, and those named without abstaining.
+    novelty : array-like of shape (n,)
+        High where to abstain first, as `PairMatcher.novelty_score` has it.
+
+    Returns
+    -------
+    coverage : ndarray of shape (n_thresholds,)
+        Fraction of rows that are named, rising to 1.
+    accuracy : ndarray of shape (n_thresholds,)
+        Fraction of these that are named rightly.
+    thresholds : ndarray of shape (n_thresholds,)
+        Largest novelty of a row that is named: a `novelty_threshold_`.
+
+    References
+    ----------
+    El-Yaniv and Wiener, "On the Foundations of Noise-free Selective Classification", JMLR 2010.
+    """
+    y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
+    novelty = check_array(novelty, ensure_2d=False, input_name="novelty")
+    check_consistent_length(y_true, y_pred, novelty)
+    order = np.argsort(novelty, kind="stable")
+    n_named = np.arange(1, len(order) + 1)
+    accuracy = np.cumsum((y_true == y_pred)[order]) / n_named
+    last = np.append(np.diff(novelty[order]) > 0, True)  # equally novel rows go together
+    return n_named[last] / len(order), accuracy[last], novelty[order][last]
+
+
 # ---- scorers -------------------------------------------------------------------------------------
 
 
@@ -276,7 +362,7 @@ def pair_scorer(metric, *, response="pair_proba", **parameters):
         What the metric judges: the estimator's `pair_proba_matrix` or its `similarity_matrix`.
     **parameters
         Passed to `metric`. `pair_balanced_accuracy` of `pair_proba` takes the estimator's
-        `threshold_` if none is given.
+        `threshold_` (or its `case_thresholds_`) if none is given.
 
     Returns
     -------
@@ -362,7 +448,7 @@ class PairScorer:
                 f"has it, but got {estimator!r}."
             )
         if self.metric is pair_balanced_accuracy:
-            parameters.setdefault("threshold", matcher.threshold_)
+            parameters.setdefault("threshold", _thresholds(matcher, rows))
         score = self.metric(y, y, getattr(matcher, self.method)(rows), **parameters)
         return -score if self.metric is pair_equal_error_rate else score
 
@@ -377,6 +463,14 @@ def _last_step(estimator, X):
         if hasattr(step, "transform"):  # else "passthrough", or a sampler, of use in fit only
             X = step.transform(X)
     return _last_step(estimator.steps[-1][1], X)
+
+
+def _thresholds(matcher, rows):
+    """Give the threshold that decides: one for all images, or that of the case of each."""
+    thresholds = getattr(matcher, "case_thresholds_", None)
+    if thresholds is None:
+        return matcher.threshold_
+    return thresholds[matcher.predict_proba(rows).argmax(axis=1)]
 
 
 #: Scorers by the name of their metric, as `skpair.comparison.compare` takes them.

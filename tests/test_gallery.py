@@ -12,7 +12,7 @@ QUERY = np.array([[1, 0]], np.float32)
 
 
 def known(images=IMAGES, image_cases=IMAGE_CASES):
-    return Gallery(2, images, image_cases, SKELETONS, SKELETON_CASES)
+    return Gallery(np.arange(2), images, image_cases, SKELETONS, SKELETON_CASES)
 
 
 def similarity(gallery, kinds, aggregate="mean", normalize=True):

@@ -257,7 +257,7 @@ def one_image():
     rows = np.resize(np.arange(len(known.skeletons)), 100_000)
     large = fitted(X, y)
     large.gallery_ = Gallery(
-        known.n_cases,
+        known.cases,
         known.images,
         known.image_cases,
         known.skeletons[rows],
