@@ -243,6 +243,33 @@ class Gallery:
                 n_kinds[c] += 1
         return total / n_kinds
 
+    def nearest_similarity(self, images, *, kinds, loss=None, own_rows=None):
+        """Compare image embeddings with the known example that each is most similar to.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, d), float32
+            Embeddings.
+        kinds : {"images", "skeletons", "both"}
+            Which known examples.
+        loss : nn.Module or None
+            A loss with `pair_logits` compares images with the known skeletons itself.
+        own_rows : ndarray of shape (n,), int, or None
+            The known image that each of `images` is itself, if it is: it does not count.
+
+        Returns
+        -------
+        ndarray of shape (n,), float32
+            Similarities, or logits.
+        """
+        if hasattr(loss, "pair_logits"):
+            return _max_similarity(images, self.skeletons, loss=loss)
+        highest = np.full(len(images), -np.inf, np.float32)
+        for known, _ in self._known(kinds):
+            own = own_rows if known is self.images else None
+            np.maximum(highest, _max_similarity(images, known, own), out=highest)
+        return highest
+
     def _check_known(self, kinds):
         if kinds == "both":
             return
@@ -277,7 +304,14 @@ class Gallery:
         return np.stack([p[:, cases == c].mean(axis=1) for c in range(self.n_cases)], axis=1)
 
 
-def _max_similarity(queries, known):
+def _max_similarity(queries, known, own_rows=None, loss=None):
+    """Find the highest similarity to the known examples, but for the own row: (n,)."""
     step = max(1, _BLOCK // max(1, len(known)))
-    blocks = (queries[i : i + step] @ known.T for i in range(0, len(queries), step))
-    return np.concatenate([block.max(axis=1) for block in blocks])
+    highest = np.empty(len(queries), np.float32)
+    for start in range(0, len(queries), step):
+        block = slice(start, start + step)
+        compared = similarity(queries[block], known, loss)
+        if own_rows is not None:
+            compared[np.arange(len(compared)), own_rows[block]] = -np.inf
+        highest[block] = compared.max(axis=1)
+    return highest

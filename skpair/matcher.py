@@ -15,23 +15,21 @@ from sklearn.base import (
     clone,
 )
 from sklearn.model_selection import train_test_split
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import nn
 
-from . import calibration, gallery, pairs, towers, training
+from . import gallery, pairs, towers, training
+from .decisions import Decisions
 from .encoder import PairEncoder, check_cases
 from .losses import LOSSES, MatchingLoss
-from .metrics import expected_calibration_error
 from .sampling import PairSampler
 
 #: Rows that set the thresholds in `fit`, at most.
 _THRESHOLD_ROWS = 500
-#: Pairs whose probabilities are held at once while a threshold is sought.
-_PAIRS_AT_ONCE = 2**22
 
 
 class PairMatcher(
-    ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+    Decisions, ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator
 ):
     r"""Match images with skeletons of the same case, by N-pair loss.
 
@@ -287,8 +285,7 @@ class PairMatcher(
         self.loss_ = criterion.loss
         self.history_ = net.history
         self.n_iter_ = len(net.history)
-        known = (train, held_out) if len(held_out) else (slice(None), slice(None))
-        self._set_thresholds(images, skeletons, codes, *known, seed)
+        self._set_thresholds(images, skeletons, codes, train, held_out, seed)
         if len(held_out):  # else the threshold's gallery knows all rows already
             self.gallery_ = self._new_gallery(images, skeletons, codes)
         self.net_ = net
@@ -307,12 +304,12 @@ class PairMatcher(
         ndarray of shape (n,)
             Labels out of `classes_`; `unknown_label`, if there is one, where no known case fits.
         """
-        scores = self._case_scores(self._embed_images(X), "image")
-        names = self.classes_[scores.argmax(axis=1)]
+        images = self._embed_images(X)
+        names = self.classes_[self._case_scores(images, "image").argmax(axis=1)]
         if self.unknown_label is None:
             return names
         unknown = self._check_unknown_label()
-        return np.where(self._novelty(scores) > self.novelty_threshold_, unknown, names)
+        return np.where(self._novelty(images) > self.novelty_threshold_, unknown, names)
 
     def predict_proba(self, X):
         """Give the probability of each case for each image.
@@ -496,233 +493,6 @@ class PairMatcher(
         known = len(self.gallery_.skeletons)
         training.check_number("n_neighbors", n_neighbors, Integral, 1, high=known + 1)
         return gallery.nearest(images, self.gallery_.skeletons, n_neighbors, self.loss_)
-
-    # ---- from scores to decisions ----------------------------------------------------------------
-
-    def calibrate_threshold(
-        self,
-        X,
-        y,
-        *rest,
-        strategy="balanced_accuracy",
-        beta=1.0,
-        min_rate=None,
-        per_case=False,
-        y_skeletons=None,
-    ):
-        """Set `threshold_` from all pairs of an image and a skeleton of rows that were held out.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame
-            Rows of pairs that `fit` has not seen; or n images, followed by m skeletons and the
-            cases: ``calibrate_threshold(X_img, X_skel, y)``. Their cases need not be known.
-        y : array-like of shape (n,)
-            Case of each row.
-        *rest : array-like
-            The cases, in the form ``calibrate_threshold(X_img, X_skel, y)``.
-        strategy : str, default="balanced_accuracy"
-            What is to be as high as possible, over pairs: "balanced_accuracy"; "accuracy";
-            "f_beta"; "max_tpr", the rate of true positives, while that of true negatives is at
-            least `min_rate`; "max_tnr", the rate of true negatives, while that of true positives
-            is at least `min_rate`.
-        beta : float, default=1.0
-            Weight of recall over precision, for "f_beta".
-        min_rate : float or None, default=None
-            In 0..1, for "max_tpr" and "max_tnr".
-        per_case : bool, default=False
-            Whether to set `case_thresholds_`, too: a threshold for the images named each case.
-            Where these have only one kind of pairs, it is `threshold_`.
-        y_skeletons : array-like of shape (m,) or None, default=None
-            Cases of the skeletons, where they differ from those of the images.
-
-        Returns
-        -------
-        self : object
-
-        Raises
-        ------
-        ValueError
-            If no pair is of one case, or none of two.
-        """
-        check_is_fitted(self)
-        calibration.check_strategy(strategy, beta, min_rate)
-        if rest:
-            X, rest, y = X, (y, *rest[1:]), rest[0]
-        images, skeletons = self._embed_pairs(X, rest, aligned=False)
-        y_skeletons = y if y_skeletons is None else y_skeletons
-        codes, skeleton_codes = _common_codes(images, y, skeletons, y_skeletons)
-        named = self._case_scores(images, "image").argmax(axis=1) if per_case else codes * 0
-        total, by_case = calibration.PairCounts(), {}
-        for case in np.unique(named):
-            counts = self._count_pairs(
-                images[named == case], codes[named == case], skeletons, skeleton_codes
-            )
-            total.merge(counts)
-            if counts.both_kinds():
-                by_case[case] = counts.best_threshold(strategy, beta, min_rate)
-        if not total.both_kinds():
-            raise ValueError(
-                "A threshold needs pairs of one case and pairs of two, but all pairs of these "
-                "images and skeletons are alike. Give rows of at least two cases."
-            )
-        self.threshold_ = total.best_threshold(strategy, beta, min_rate)
-        self.case_thresholds_ = None
-        if per_case:
-            self.case_thresholds_ = np.full(len(self.classes_), self.threshold_)
-            self.case_thresholds_[list(by_case)] = list(by_case.values())
-        return self
-
-    def calibrate_probabilities(self, X, y):
-        """Set `temperature_`, so that `predict_proba` is neither too sure nor too unsure.
-
-        The order of the cases stays, and so do `predict`, `pair_proba` and `threshold_`.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame
-            Images that `fit` has not seen, or rows of pairs, of which only the image is looked at.
-        y : array-like of shape (n,)
-            Their cases, all of them known; `classes_` stays as it is if some are absent.
-
-        Returns
-        -------
-        self : object
-            With `calibration_error_`, on these same rows.
-        """
-        scores = self._case_scores(self._embed_images(X), "image")
-        labels = gallery.as_labels(y, self.classes_, "y")
-        check_consistent_length(scores, labels)
-        new = np.setdiff1d(labels, self.classes_)
-        if len(new):
-            raise ValueError(
-                f"y holds cases that are not known: {new.tolist()}. Leave their rows out, or let "
-                "add_cases join them first."
-            )
-        codes = np.searchsorted(self.classes_, labels)
-        before = self._probabilities(scores, self.temperature_)
-        self.temperature_ = calibration.best_temperature(
-            self._logits(scores), codes, self.temperature_
-        )
-        after = self._probabilities(scores, self.temperature_)
-        self.calibration_error_ = {
-            name: expected_calibration_error(labels, proba, classes=self.classes_)
-            for name, proba in (("before", before), ("after", after))
-        }
-        return self
-
-    def novelty_score(self, X):
-        """Say how far each image is from all known cases.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame
-            Images alone, or rows of pairs, of which only the image is looked at.
-
-        Returns
-        -------
-        ndarray of shape (n,), float32
-            One minus the similarity to the most similar case: high where none fits.
-        """
-        return self._novelty(self._case_scores(self._embed_images(X), "image"))
-
-    def calibrate_novelty(self, X, *, false_alarm=0.05, coverage=None):
-        """Set `novelty_threshold_`, above which `predict` gives `unknown_label`.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame
-            Images that `fit` has not seen: of known cases for a false-alarm rate, as they come
-            for a coverage. Or rows of pairs, of which only the image is looked at.
-        false_alarm : float, default=0.05
-            Largest fraction of them to be called unknown, in [0, 1).
-        coverage : float or None, default=None
-            Least fraction of them to be named, in (0, 1]; if given, in place of `false_alarm`.
-
-        Returns
-        -------
-        self : object
-        """
-        if coverage is not None:
-            training.check_number("coverage", coverage, Real, 0, low_allowed=False)
-            if coverage > 1:
-                raise ValueError(f"coverage must be in (0, 1], got {coverage!r}.")
-            false_alarm = 1 - coverage
-        training.check_number("false_alarm", false_alarm, Real, 0, high=1)
-        self.novelty_threshold_ = _novelty_threshold(self.novelty_score(X), false_alarm)
-        return self
-
-    # ---- new cases -------------------------------------------------------------------------------
-
-    def add_cases(self, X_skel, y):
-        """Let skeletons join the known examples, without training.
-
-        `classes_` and all that is named follow; the layers stay as they are. A later `fit` starts
-        afresh.
-
-        Parameters
-        ----------
-        X_skel : array-like or DataFrame
-            k skeletons alone, or rows of pairs, of which only the skeleton is looked at.
-        y : array-like of shape (k,)
-            Their cases, known or new, of the kind of labels that `fit` has seen.
-
-        Returns
-        -------
-        self : object
-        """
-        check_is_fitted(self)
-        labels = gallery.as_labels(y, self.classes_, "y")
-        new = np.setdiff1d(labels, self.classes_)
-        if self.unknown_label is not None and self.unknown_label in new:
-            raise ValueError(
-                f"{self.unknown_label!r} is the unknown_label, so it cannot be a case."
-            )
-        if len(new) and self.gallery == "images":
-            raise ValueError(
-                f"gallery='images' names an image by known images, but of the new cases "
-                f"{new.tolist()} only skeletons would be known. Use set_params(gallery='both')."
-            )
-        embedded = self.embed_skeletons(X_skel)
-        check_consistent_length(embedded, labels)
-        return self._know(self.gallery_.with_skeletons(embedded, labels))
-
-    def remove_cases(self, labels):
-        """Forget cases, with all their known images and skeletons.
-
-        Parameters
-        ----------
-        labels : array-like of shape (k,) or a single label
-            Some of `classes_`; at least two others must remain.
-
-        Returns
-        -------
-        self : object
-        """
-        check_is_fitted(self)
-        labels = gallery.as_labels(np.atleast_1d(labels), self.classes_, "labels")
-        unknown = np.setdiff1d(labels, self.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"There is no case {unknown.tolist()}; known are {self.classes_.tolist()}."
-            )
-        if len(self.classes_) - len(np.unique(labels)) < 2:
-            raise ValueError(
-                f"At least 2 cases must remain, but of {self.classes_.tolist()} all but "
-                f"{np.setdiff1d(self.classes_, labels).tolist()} would go."
-            )
-        return self._know(self.gallery_.without_cases(labels))
-
-    def _know(self, known):
-        """Take another gallery."""
-        if self.case_thresholds_ is not None:
-            thresholds = np.full(known.n_cases, self.threshold_)
-            old = np.isin(known.cases, self.classes_)
-            thresholds[old] = self.case_thresholds_[np.isin(self.classes_, known.cases)]
-            self.case_thresholds_ = thresholds
-        self.gallery_ = known
-        self.classes_ = known.cases
-        return self
 
     # ---- fitting, in the order in which it runs --------------------------------------------------
 
@@ -913,8 +683,9 @@ class PairMatcher(
         self._measure_batch_norm(encoder, (images, skeletons), train)
         return net
 
-    def _set_thresholds(self, images, skeletons, codes, known, asked, seed):
-        """Set what decides, by the rows `asked`, through a gallery of the rows `known`."""
+    def _set_thresholds(self, images, skeletons, codes, train, held_out, seed):
+        """Set what decides, by rows held out or else by those of the training."""
+        known, asked = (train, held_out) if len(held_out) else (slice(None), slice(None))
         self.gallery_ = self._new_gallery(images.take(known), skeletons.take(known), codes[known])
         self.temperature_ = 1.0 if self._compares_itself() else float(self.temperature)
         self.__dict__.pop("calibration_error_", None)  # of an earlier fit
@@ -927,8 +698,9 @@ class PairMatcher(
         counts = self._count_pairs(images, codes[asked], skeletons, codes[asked])
         self.threshold_ = counts.best_threshold()
         self.case_thresholds_ = None
-        novelty = self._novelty(self._case_scores(images, "image"))
-        self.novelty_threshold_ = _novelty_threshold(novelty, 0.05)
+        # where none is held out, those asked are known examples themselves
+        novelty = self._novelty(images, None if len(held_out) else asked)
+        self._set_novelty_threshold(novelty, 0.05)
 
     def _new_gallery(self, images, skeletons, codes):
         return gallery.Gallery(
@@ -1003,30 +775,6 @@ class PairMatcher(
         images, skeletons = self._case_probabilities(images, skeletons)
         return images @ skeletons.T
 
-    def _count_pairs(self, images, codes, skeletons, skeleton_codes):
-        """Count all pairs by their probability, a block of images at a time."""
-        counts = calibration.PairCounts()
-        step = max(1, _PAIRS_AT_ONCE // max(1, len(skeletons)))
-        for start in range(0, len(images), step):
-            block = slice(start, start + step)
-            same = codes[block, None] == skeleton_codes[None, :]
-            counts.add(same, self._pair_proba_matrix(images[block], skeletons))
-        return counts
-
-    def _novelty(self, scores):
-        return 1 - scores.max(axis=1)
-
-    def _check_unknown_label(self):
-        """Check `unknown_label`, and give it in the kind of the cases."""
-        if self.unknown_label is None:
-            return None
-        (label,) = gallery.as_labels([self.unknown_label], self.classes_, "unknown_label")
-        if label in self.classes_:
-            raise ValueError(
-                f"unknown_label={self.unknown_label!r} is one of the cases; it must be another."
-            )
-        return label
-
     @property
     def _n_features_out(self):
         return self.gallery_.images.shape[1]
@@ -1043,21 +791,3 @@ class PairMatcher(
         tags.classifier_tags.poor_score = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _common_codes(images, y, skeletons, y_skeletons):
-    """Turn the cases of images and of skeletons, known or not, into common codes."""
-    y, y_skeletons = column_or_1d(y), column_or_1d(y_skeletons)
-    for name, labels, embedded in (("y", y, images), ("y_skeletons", y_skeletons, skeletons)):
-        if len(labels) != len(embedded):
-            raise ValueError(
-                f"{name} has {len(labels)} cases, but there are {len(embedded)} "
-                f"{'images' if name == 'y' else 'skeletons'}. Where their numbers differ, give "
-                "y_skeletons=..., too."
-            )
-    cases, _ = check_cases(np.concatenate([y, gallery.as_labels(y_skeletons, y, "y_skeletons")]))
-    return np.searchsorted(cases, y), np.searchsorted(cases, y_skeletons)
-
-
-def _novelty_threshold(novelty, false_alarm):
-    return float(np.quantile(novelty, 1 - false_alarm, method="higher"))

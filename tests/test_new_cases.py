@@ -1,0 +1,204 @@
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from skpair import PairEncoder, PairMatcher, split_pairs
+
+
+@pytest.fixture(scope="module")
+def original(features):
+    X, y = features
+    known = y != 3
+    names = np.array(["a", "b", "c", "bb"])[y]
+    return PairMatcher(max_epochs=10, random_state=0).fit(X[known], names[known])
+
+
+@pytest.fixture
+def matcher(original):
+    return copy.deepcopy(original)
+
+
+def unseen(features):
+    X, y = features
+    return X[y == 3]
+
+
+@pytest.fixture(scope="module")
+def related():
+    """240 feature rows of forty cases, whose skeletons resemble the images: 2 x 6 columns."""
+    rng = np.random.default_rng(0)
+    y = np.arange(240) % 40
+    kinds = [2 * rng.normal(size=(40, 6))] * 2
+    X = np.hstack([centres[y] + 0.3 * rng.normal(size=(240, 6)) for centres in kinds])
+    return X.astype(np.float32), y
+
+
+@pytest.mark.parametrize("loss", ["n_pair", "binary_cross_entropy"])
+@pytest.mark.parametrize("gallery", ["both", "skeletons"])
+@pytest.mark.parametrize("aggregate", ["mean", "max"])
+def test_all_that_is_named_follows(related, loss, gallery, aggregate):
+    X, y = related
+    known = y != 4
+    matcher = PairMatcher(
+        loss=loss, gallery=gallery, aggregate=aggregate, max_epochs=20, random_state=0
+    ).fit(X[known], y[known])
+    skeletons = matcher.embed_skeletons(X[~known])
+    weights = copy.deepcopy(matcher.layers_.state_dict())
+    old, matched = matcher.decision_function(X), matcher.pair_score(X)
+    assert matcher.add_cases(split_pairs(X)[1][~known], np.full(6, 4)) is matcher
+    np.testing.assert_array_equal(matcher.classes_, np.arange(40))  # sorted
+    scores = matcher.decision_function(X)
+    np.testing.assert_allclose(scores[:, matcher.classes_ != 4], old, rtol=1e-5, atol=1e-6)
+    assert matcher.predict_proba(X).shape == (len(X), 40)
+    if gallery == "skeletons":  # with "both", the old cases are known by images, which is nearer
+        assert (matcher.predict(X[~known]) == 4).mean() > 0.8
+    assert (matcher.predict(X[known]) == y[known]).mean() > 0.8
+    assert 0 < matcher.pair_proba(X).max() <= 1 + 1e-6
+    np.testing.assert_array_equal(matcher.pair_score(X), matched)
+    np.testing.assert_array_equal(matcher.gallery_.skeletons[known.sum() :], skeletons)
+    for name, weight in matcher.layers_.state_dict().items():
+        assert (weight == weights[name]).all()
+
+
+def test_the_gallery_can_be_read(matcher, features):
+    new = unseen(features)
+    matcher.add_cases(new, ["bb"] * len(new))
+    known = matcher.gallery_
+    assert known.cases.tolist() == matcher.classes_.tolist() == ["a", "b", "bb", "c"]
+    assert known.counts.tolist() == [[60, 60], [30, 30], [0, 10], [20, 20]]
+    assert (known.cases[known.skeleton_cases[-len(new) :]] == "bb").all()
+    assert repr(known) == "Gallery(4 cases, 110 images, 120 skeletons)"
+    scores, rows = matcher.kneighbors(new, len(known.skeletons))
+    np.testing.assert_array_equal(np.sort(rows), np.tile(np.arange(120), (len(new), 1)))
+    added = matcher.similarity_matrix(new)  # of the drawings that joined last
+    np.testing.assert_allclose(np.take_along_axis(scores, rows.argsort(), axis=1)[:, 110:], added, rtol=1e-5)
+
+
+def test_more_drawings_of_a_known_case(matcher, features):
+    new = unseen(features)
+    before = matcher.decision_function(new)
+    matcher.add_cases(new, ["b"] * len(new))
+    np.testing.assert_array_equal(matcher.classes_, ["a", "b", "c"])
+    after = matcher.decision_function(new)
+    np.testing.assert_array_equal(after[:, [0, 2]], before[:, [0, 2]])
+    assert after[:, 1].mean() > before[:, 1].mean()
+
+
+def test_what_was_added_can_be_removed(matcher, original, features):
+    X, _ = features
+    new = unseen(features)
+    matcher.add_cases(new, ["bb"] * len(new)).remove_cases(["bb"])
+    np.testing.assert_array_equal(matcher.decision_function(X), original.decision_function(X))
+    matcher.remove_cases("b")
+    np.testing.assert_array_equal(matcher.classes_, ["a", "c"])
+    assert set(matcher.predict(X)) == {"a", "c"}
+    assert matcher.decision_function(X).shape == (len(X),)  # two cases, as scikit-learn has it
+    assert matcher.predict_proba(X).shape == (len(X), 2)
+    assert matcher.gallery_.counts.tolist() == [[60, 60], [20, 20]]
+
+
+def test_copies_are_their_own(matcher, features):
+    new = unseen(features)
+    shallow = copy.copy(matcher)
+    shallow.add_cases(new, ["bb"] * len(new))
+    assert len(matcher.classes_) == 3 and len(matcher.gallery_.skeletons) == 110
+    restored = pickle.loads(pickle.dumps(shallow))
+    np.testing.assert_array_equal(restored.predict(new), shallow.predict(new))
+    np.testing.assert_array_equal(restored.classes_, shallow.classes_)
+
+
+def test_a_later_fit_starts_afresh(matcher, features):
+    X, y = features
+    matcher.add_cases(X[:1], ["z"]).fit(X, y)
+    np.testing.assert_array_equal(matcher.classes_, [0, 1, 2, 3])
+    assert len(matcher.gallery_.skeletons) == len(X)
+
+
+def test_thresholds_by_case_follow(matcher, features):
+    X, y = features
+    names = np.array(["a", "b", "c", "bb"])[y]
+    matcher.calibrate_threshold(X, names, per_case=True)
+    a, b, c = matcher.case_thresholds_
+    matcher.add_cases(X[:1], ["bb"])
+    np.testing.assert_array_equal(matcher.case_thresholds_, [a, b, matcher.threshold_, c])
+    assert matcher.predict_pairs(X).shape == (len(X),)
+    matcher.remove_cases(["a"])
+    np.testing.assert_array_equal(matcher.case_thresholds_, [b, matcher.threshold_, c])
+
+
+def test_pictures_join_too(digits):
+    X, y = digits
+    known = y != 4
+    matcher = PairMatcher(PairEncoder(max_epochs=2), max_epochs=3, random_state=0)
+    matcher.fit(X[known], y[known])
+    matcher.add_cases(split_pairs(X)[1][~known], y[~known])
+    np.testing.assert_array_equal(matcher.classes_, [0, 1, 4])
+    np.testing.assert_array_equal(matcher.encoder_.classes_, [0, 1])  # the training is untouched
+    assert matcher.predict_proba(X).shape == (len(X), 3)
+
+
+def test_new_labels_of_other_widths_and_kinds(features):
+    X, y = features
+    short = PairMatcher(max_epochs=1, random_state=0).fit(X, np.array(["a", "b", "c", "d"])[y])
+    short.add_cases(X[:1], ["a much longer name"])
+    assert "a much longer name" in short.classes_
+    small = PairMatcher(max_epochs=1, random_state=0).fit(X, y.astype(np.uint8))
+    np.testing.assert_array_equal(
+        small.add_cases(X[:2], [1000, 4.0]).classes_, [0, 1, 2, 3, 4, 1000]
+    )
+    assert small.classes_.dtype.kind == "i"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1], "y must be of the kind of the cases, strings, such as 'a'"),
+        ([None], "missing labels"),
+        (["bb", "bb"], "inconsistent numbers"),
+        ([["bb", "b"]], "1d array"),
+    ],
+)
+def test_bad_new_cases_change_nothing(matcher, features, labels, message):
+    X, _ = features
+    with pytest.raises(ValueError, match=message):
+        matcher.add_cases(X[:1], labels)
+    assert len(matcher.classes_) == 3 and len(matcher.gallery_.skeletons) == 110
+
+
+def test_bad_removals_change_nothing(matcher, original):
+    with pytest.raises(ValueError, match=r"There is no case \['z'\]; known are \['a', 'b', 'c'\]"):
+        matcher.remove_cases(["a", "z"])
+    with pytest.raises(ValueError, match="At least 2 cases must remain"):
+        matcher.remove_cases(["a", "b"])
+    with pytest.raises(ValueError, match="of the kind of the cases"):
+        matcher.remove_cases([0])
+    assert len(matcher.classes_) == 3
+    with pytest.raises(NotFittedError):
+        PairMatcher().remove_cases(["a"])
+    with pytest.raises(NotFittedError):
+        PairMatcher().add_cases(np.ones((1, 2)), ["a"])
+
+
+def test_a_new_case_cannot_be_named_by_images_alone(matcher, features):
+    X, _ = features
+    matcher.set_params(gallery="images")
+    with pytest.raises(ValueError, match=r"set_params\(gallery='both'\)"):
+        matcher.add_cases(X[:1], ["bb"])
+    matcher.add_cases(X[:1], ["a"])  # a known case may have more drawings
+    matcher.set_params(gallery="both").add_cases(X[:1], ["bb"]).set_params(gallery="images")
+    with pytest.raises(ValueError, match=r"none is known: \['bb'\]. Take gallery='both'"):
+        matcher.predict(X)
+
+
+def test_the_unknown_label_is_no_case(matcher, features):
+    X, _ = features
+    matcher.set_params(unknown_label="zz")
+    with pytest.raises(ValueError, match="'zz' is the unknown_label"):
+        matcher.add_cases(X[:1], ["zz"])
+    matcher.add_cases(X[:1], ["bb"])
+    matcher.set_params(unknown_label="bb")
+    with pytest.raises(ValueError, match="is one of the cases"):
+        matcher.predict(X)
