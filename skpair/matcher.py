@@ -24,6 +24,19 @@ from .encoder import PairEncoder, check_cases
 from .losses import LOSSES, MatchingLoss
 from .sampling import PairSampler
 
+#: Parameters that, beside the data, decide what `fit` leaves behind.
+_SHAPING = (
+    "training",
+    "embedding_dim",
+    "hidden_dims",
+    "dropout",
+    "loss",
+    "within_kind",
+    "similarity",
+    "temperature",
+    "margin",
+    "embedding_l2",
+)
 #: Rows that set the thresholds in `fit`, at most.
 _THRESHOLD_ROWS = 500
 
@@ -271,8 +284,11 @@ class PairMatcher(
             images, skeletons = self._encodings(encoder, X)
         self.encoder_ = encoder
         with training.seeded(seed, training.resolve_device(self.device)):
-            layers = self._new_layers(images.take(train), skeletons.take(train))
-            criterion = MatchingLoss(self._new_loss(), self.within_kind, self.embedding_l2)
+            layers = self._new_layers(images.shape[0], skeletons.shape[0])
+            for half in (images.take(train), skeletons.take(train)):
+                rows = torch.from_numpy(half.read(slice(None)))
+                getattr(layers, half.kind).standardize.measure(rows)
+            criterion = self._new_criterion()
             if self.training != "joint":
                 rows = self._rows(images, skeletons, codes, train, held_out, seed, self.batch_size)
                 with training.one_thread():
@@ -283,6 +299,8 @@ class PairMatcher(
                 images, skeletons = self._encodings(encoder, X)
         self.layers_ = layers
         self.loss_ = criterion.loss
+        # set_params may change them until the next fit
+        self._fitted_with = {name: getattr(self, name) for name in _SHAPING}
         self.history_ = net.history
         self.n_iter_ = len(net.history)
         self._set_thresholds(images, skeletons, codes, train, held_out, seed)
@@ -609,24 +627,26 @@ class PairMatcher(
         images, skeletons = np.hsplit(encoder.transform(X), 2)
         return pairs.feature_half(images, "image"), pairs.feature_half(skeletons, "skeleton")
 
-    def _new_layers(self, images, skeletons):
-        def projection(half):
-            layer = towers.Projection(
-                half.shape[0],
-                self.embedding_dim,
-                self.hidden_dims,
-                self.dropout,
-                normalize=self.similarity == "cosine",
+    def _new_layers(self, image_width, skeleton_width):
+        return towers.DualEncoder(
+            *(
+                towers.Projection(
+                    width,
+                    self.embedding_dim,
+                    self.hidden_dims,
+                    self.dropout,
+                    normalize=self.similarity == "cosine",
+                )
+                for width in (image_width, skeleton_width)
             )
-            layer.standardize.measure(torch.from_numpy(half.read(slice(None))))
-            return layer
+        )
 
-        return towers.DualEncoder(projection(images), projection(skeletons))
-
-    def _new_loss(self):
+    def _new_criterion(self):
         if isinstance(self.loss, nn.Module):
-            return copy.deepcopy(self.loss)
-        return LOSSES[self.loss](self.get_params(deep=False))
+            loss = copy.deepcopy(self.loss)
+        else:
+            loss = LOSSES[self.loss](self.get_params(deep=False))
+        return MatchingLoss(loss, self.within_kind, self.embedding_l2)
 
     def _rows(self, images, skeletons, codes, train, held_out, seed, batch_size, augment=None):
         """Make the rows to train on, and those held out (None if there are none)."""
@@ -671,10 +691,7 @@ class PairMatcher(
         rows = self._rows(
             images, skeletons, codes, train, held_out, seed, encoder.batch_size, augment
         )
-        module = towers.DualEncoder(
-            nn.Sequential(encoder.towers_.image, layers.image),
-            nn.Sequential(encoder.towers_.skeleton, layers.skeleton),
-        )
+        module = encoder.towers_.followed_by(layers)
         if self.training == "fine_tune":
             few = max(1, encoder.max_epochs // 2)
             net = self._train(module, criterion, *rows, settings=encoder, rate=0.1, epochs=few)

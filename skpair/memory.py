@@ -246,10 +246,15 @@ def fingerprint(module, *context):
         digest.update(name.encode() + _code(type(part), seen))
         settings = {k: v for k, v in vars(part).items() if not _says_nothing(k, v)}
         digest.update(_code(settings, seen))
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+    digest_tensors(digest, (*module.named_parameters(), *module.named_buffers()))
+    return digest.digest()
+
+
+def digest_tensors(digest, named_tensors):
+    """Update a digest of hashlib by tensors: their names, types, shapes and numbers."""
+    for name, tensor in named_tensors:
         digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
         digest.update(_numbers(tensor))
-    return digest.digest()
 
 
 def _numbers(tensor):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 
 class SmallCNN(nn.Module):
@@ -109,16 +110,23 @@ class Backbone(nn.Module):
     weights : None, str or path
         None: random weights. "DEFAULT" or another name of the network's published weights: they
         are downloaded once, into torch's hub cache. A path: a state dict of the network.
+    filled : bool
+        False gives the network that would hold the weights, and neither looks for them nor
+        downloads them.
     """
 
-    def __init__(self, name, weights=None):
+    def __init__(self, name, weights=None, filled=True):
         super().__init__()
         known = torchvision.models.get_model_weights(name)
-        published, path = _find_weights(name, known, weights)
+        published, path = _find_weights(name, known, weights, must_exist=filled)
         extra = {}
         if name in ("googlenet", "inception_v3"):
             # they warn unless told how to start; what was learnt elsewhere has another input range
             extra = {"init_weights": weights is None, "transform_input": weights is not None}
+        if name.startswith("vit_") and published:
+            extra = {"image_size": published.meta["min_size"][0]}  # which they take from weights
+        if not filled:
+            published = path = None
         try:
             self.network = torchvision.models.get_model(name, weights=published, **extra)
         except urllib.error.URLError as error:
@@ -139,11 +147,13 @@ class Backbone(nn.Module):
         return self.network((x.expand(-1, 3, -1, -1) - self.mean) / self.std)
 
 
-def _find_weights(name, known, weights):
+def _find_weights(name, known, weights, *, must_exist=True):
     """Tell published weights, by name, from a file: gives one of them and None."""
     if weights is None:
         return None, None
     given = str(weights)
+    if not must_exist:
+        return known.__members__.get(given.rpartition(".")[2]), given
     if os.path.isfile(given):
         return None, given
     if isinstance(weights, os.PathLike) or re.search(r"[/\\]|\.pth?$", given):
@@ -240,24 +250,71 @@ def make_tower(encoder, weights, half, recall=None):
     width : int
         Number of columns that it gives.
     """
-    if isinstance(encoder, nn.Module):
-        tower = copy.deepcopy(encoder).cpu()
-    elif encoder == "identity":
-        tower = nn.Flatten()
-    elif encoder == "cnn" and half.layout == "features":
-        standardize = Standardize(half.shape[0]).measure(torch.from_numpy(half.read(slice(None))))
-        tower = nn.Sequential(standardize, fully_connected(half.shape[0], (128,), 64))
-    elif encoder == "cnn":
-        tower = SmallCNN(half.shape[0])
-    elif half.layout == "features":
-        raise ValueError(
-            f"The encoder {encoder!r} takes pictures, but X holds rows of {half.shape[0]} features "
-            "a kind; use 'cnn' (a small MLP for feature rows), 'identity' or an nn.Module."
-        )
-    else:
-        tower = Backbone(encoder, weights)
+    tower = _new_tower(encoder, weights, half.layout, half.shape)
+    if isinstance(encoder, str) and encoder == "cnn" and half.layout == "features":
+        tower[0].measure(torch.from_numpy(half.read(slice(None))))
     measure = functools.partial(_width, tower.eval(), encoder, half.shape)
     return tower, measure() if recall is None else recall(tower, measure)
+
+
+def empty_tower(encoder, weights, layout, shape):
+    """Make the network of `make_tower`, for a state that it once had.
+
+    Nothing is learned, drawn or read, and a network that is given by name takes no memory (torch
+    calls its device "meta").
+
+    Parameters
+    ----------
+    encoder, weights
+        As `make_tower` has them.
+    layout : {"pixels", "features", "files"}
+        What is encoded.
+    shape : tuple of int
+        Shape of one row of it.
+
+    Returns
+    -------
+    tower : nn.Module
+    width : int
+    """
+    if isinstance(encoder, nn.Module):
+        tower = _new_tower(encoder, weights, layout, shape)
+        return tower, _width(tower.eval(), encoder, shape)
+    with WithoutMemory():
+        tower = _new_tower(encoder, weights, layout, shape, filled=False).to("meta")
+        return tower, _width(tower.eval(), encoder, shape)
+
+
+class WithoutMemory(TorchFunctionMode):
+    """Make tensors that have a shape but neither memory nor numbers.
+
+    Under ``torch.device("meta")`` the networks that compute with tensors how large they shall be
+    could not be made.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """Send what layers start from to torch's device "meta"."""
+        kwargs = kwargs or {}
+        if function in (torch.empty, torch.zeros, torch.ones):
+            kwargs = {**kwargs, "device": "meta"}
+        return function(*args, **kwargs)
+
+
+def _new_tower(encoder, weights, layout, shape, filled=True):
+    if isinstance(encoder, nn.Module):
+        return copy.deepcopy(encoder).cpu()
+    if encoder == "identity":
+        return nn.Flatten()
+    if encoder == "cnn" and layout == "features":
+        return nn.Sequential(Standardize(shape[0]), fully_connected(shape[0], (128,), 64))
+    if encoder == "cnn":
+        return SmallCNN(shape[0])
+    if layout == "features":
+        raise ValueError(
+            f"The encoder {encoder!r} takes pictures, but X holds rows of {shape[0]} features a "
+            "kind; use 'cnn' (a small MLP for feature rows), 'identity' or an nn.Module."
+        )
+    return Backbone(encoder, weights, filled)
 
 
 def _width(tower, encoder, shape):
@@ -397,6 +454,12 @@ class DualEncoder(nn.Module):
         """Pad the narrower network's output with zeros."""
         width = max(image_width, skeleton_width)
         return cls(_padded(image, width - image_width), _padded(skeleton, width - skeleton_width))
+
+    def followed_by(self, other):
+        """Send what these two networks give through two others, in one module."""
+        return DualEncoder(
+            nn.Sequential(self.image, other.image), nn.Sequential(self.skeleton, other.skeleton)
+        )
 
     def forward(self, image, skeleton):
         """Encode a batch of both kinds."""

@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, ProgressBar
 from skorch.helper import predefined_split
+from skorch.history import History
 from torch import nn
 
 #: Pixels that a CPU encodes at once (eight pictures at least): with more, what networks compute
@@ -420,23 +421,17 @@ def fit_net(
     if verbose:
         n_batches = len(rows.batches) + (0 if valid is None else len(valid.batches))
         own.append(("progress_bar", ProgressBar(batches_per_epoch=n_batches)))
-    net = NeuralNet(
+    net = make_net(
         module,
         criterion,
-        optimizer=torch.optim.AdamW,
-        optimizer__fused=True,
-        optimizer__weight_decay=weight_decay,
         lr=lr,
+        weight_decay=weight_decay,
         max_epochs=max_epochs,
-        iterator_train=_own_batches,
-        iterator_valid=_own_batches,
         train_split=None if valid is None else predefined_split(valid),
         callbacks=own + list(callbacks or []),
         device=rows.device,
         verbose=verbose,
-        **({} if verbose else {"callbacks__print_log": None}),
     )
-    net.initialize()
     # skorch's own fit swallows Ctrl-C, and a search would rank the half-trained candidate
     net.notify("on_train_begin", X=rows, y=None)
     try:
@@ -458,4 +453,40 @@ def fit_net(
     net.device = "cpu"
     net.module_.cpu().eval()
     net.criterion_.cpu().eval()
+    return net
+
+
+def make_net(module, criterion, *, lr, weight_decay, max_epochs, history=(), verbose=0, **settings):
+    """Join a module and a criterion to a net, as yet without a training or with that of another.
+
+    Parameters
+    ----------
+    module, criterion, lr, weight_decay, max_epochs, verbose
+        As `fit_net` has them.
+    history : list of dict
+        An epoch each.
+    **settings
+        Others of skorch's.
+
+    Returns
+    -------
+    skorch.NeuralNet
+        Initialized.
+    """
+    net = NeuralNet(
+        module,
+        criterion,
+        optimizer=torch.optim.AdamW,
+        optimizer__fused=True,
+        optimizer__weight_decay=weight_decay,
+        lr=lr,
+        max_epochs=max_epochs,
+        iterator_train=_own_batches,
+        iterator_valid=_own_batches,
+        verbose=verbose,
+        **settings,
+        **({} if verbose else {"callbacks__print_log": None}),
+    )
+    net.initialize()
+    net.history_ = History(history)
     return net
