@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import nn
 
 from . import memory, pairs, towers, training
+from .checkpoint import Checkpoint
 from .sampling import PairSampler
 
 
@@ -204,8 +205,9 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         return self._fit_rows(*pairs.as_pairs(X, y, rest, image_size=self.image_size, ink=self.ink))
 
-    def _fit_rows(self, X, y, rows=slice(None)):
-        """Check all rows, learn from some of them."""
+    def _fit_rows(self, X, y, rows=slice(None), checkpoint=None):
+        """Check all rows, learn from some of them; a matcher's checkpoint keeps the state."""
+        checkpoint = checkpoint or Checkpoint(None, self, y)
         self.__dict__.pop("towers_", None)  # an interrupted fit leaves the estimator unfitted
         self._check_parameters()
         self._warn_of_chance()
@@ -215,13 +217,15 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         needs_cases = self.__sklearn_tags__().target_tags.required
         if needs_cases:
             self.classes_, codes = check_cases(y)
+        checkpoint.claim((images, skeletons))
         images, skeletons = images.take(rows), skeletons.take(rows)
-        seed = training.draw_seed(self.random_state)
+        seed = checkpoint.seed("encoder", self.random_state)
         history = {}
         with training.seeded(seed, training.resolve_device(self.device)):
             dual, width = self._make_towers(images, skeletons)
             if needs_cases:
-                history = self._train(dual, width, images, skeletons, codes[rows], seed)
+                data = images, skeletons, codes[rows]
+                history = self._train(dual, width, *data, seed, checkpoint)
         self.history_ = history
         self.width_ = width
         self.towers_ = dual.eval()
@@ -349,7 +353,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             return None
         return lambda tower, measure: cache.width(memory.fingerprint(tower, half.shape), measure)
 
-    def _train(self, dual, width, images, skeletons, codes, seed):
+    def _train(self, dual, width, images, skeletons, codes, seed, checkpoint):
         """Train the towers that are not frozen, in place; give the histories by kind."""
         device = training.resolve_device(self.device)
         cancelled = threading.Event()
@@ -382,6 +386,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 precision=training.resolve_precision(self.precision, device, half.layout),
                 callbacks=self.callbacks,
                 verbose=self.verbose,
+                stage=checkpoint.stage(kind),
             )
             training.measure_batch_norm(classifier.tower, half, self.batch_size, device)
             return net.history

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import nn
 
 from . import gallery, pairs, towers, training
+from .checkpoint import Checkpoint
 from .decisions import Decisions
 from .encoder import PairEncoder, check_cases
 from .losses import LOSSES, MatchingLoss
@@ -115,6 +116,11 @@ class PairMatcher(
         What `predict` says where no known case fits, that is, where `novelty_score` exceeds
         `novelty_threshold_`. A label of the kind of the cases, but none of them. None: `predict`
         always names a case.
+    checkpoint : str, path-like or None, default=None
+        Folder that keeps the state of `fit` after every epoch. A fit that was broken off, even
+        killed, and is run again with the same parameters and rows, goes on from there, and ends
+        with the same weights to the bit (on the same machine, with as many threads). Others are
+        refused. It is deleted when the fit has come to its end. Not with `callbacks`.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of the layers' operations, and of a default encoder's; weights, embeddings and losses are
         float32. "auto": float32 for feature rows, and where towers learn together with the layers,
@@ -208,6 +214,7 @@ class PairMatcher(
         gallery="both",
         aggregate="mean",
         unknown_label=None,
+        checkpoint=None,
         precision="auto",
         callbacks=None,
         device="auto",
@@ -236,6 +243,7 @@ class PairMatcher(
         self.gallery = gallery
         self.aggregate = aggregate
         self.unknown_label = unknown_label
+        self.checkpoint = checkpoint
         self.precision = precision
         self.callbacks = callbacks
         self.device = device
@@ -277,35 +285,12 @@ class PairMatcher(
             check_consistent_length(X, y)
         self.classes_, codes = check_cases(y)
         self._check_unknown_label()
-        seed = training.draw_seed(self.random_state)
-        train, held_out = self._hold_out(codes, seed)
-        if encoder is not None:
-            self._fit_encoder(encoder, X, codes, train)
-            images, skeletons = self._encodings(encoder, X)
-        self.encoder_ = encoder
-        with training.seeded(seed, training.resolve_device(self.device)):
-            layers = self._new_layers(images.shape[0], skeletons.shape[0])
-            for half in (images.take(train), skeletons.take(train)):
-                rows = torch.from_numpy(half.read(slice(None)))
-                getattr(layers, half.kind).standardize.measure(rows)
-            criterion = self._new_criterion()
-            if self.training != "joint":
-                rows = self._rows(images, skeletons, codes, train, held_out, seed, self.batch_size)
-                with training.one_thread():
-                    net = self._train(layers, criterion, *rows, settings=self)
-            if self.training != "two_stage":
-                net = self._train_together(X, layers, criterion, codes, train, held_out, seed)
-                encoder.set_params(memory=None)  # its towers have learned: no other fit has them
-                images, skeletons = self._encodings(encoder, X)
-        self.layers_ = layers
-        self.loss_ = criterion.loss
-        # set_params may change them until the next fit
-        self._fitted_with = {name: getattr(self, name) for name in _SHAPING}
-        self.history_ = net.history
-        self.n_iter_ = len(net.history)
-        self._set_thresholds(images, skeletons, codes, train, held_out, seed)
-        if len(held_out):  # else the threshold's gallery knows all rows already
-            self.gallery_ = self._new_gallery(images, skeletons, codes)
+        with Checkpoint(self.checkpoint, self, codes) as checkpoint:
+            if encoder is None:
+                checkpoint.claim((images, skeletons))
+                net = self._learn(None, X, images, skeletons, codes, checkpoint)
+            else:
+                net = self._learn(encoder, X, None, None, codes, checkpoint)
         self.net_ = net
         return self
 
@@ -604,14 +589,52 @@ class PairMatcher(
         )
         return np.sort(np.concatenate([train, rows[alone]])), np.sort(held_out)
 
-    def _fit_encoder(self, encoder, X, codes, train):
+    def _learn(self, encoder, X, images, skeletons, codes, checkpoint):
+        """Fit the encoder, if there is one, and the layers; give the net that trained them."""
+        seed = checkpoint.seed("matcher", self.random_state)
+        train, held_out = self._hold_out(codes, seed)
+        if encoder is not None:
+            self._fit_encoder(encoder, X, codes, train, checkpoint)
+            images, skeletons = self._encodings(encoder, X)
+        self.encoder_ = encoder
+        with training.seeded(seed, training.resolve_device(self.device)):
+            layers = self._new_layers(images.shape[0], skeletons.shape[0])
+            for half in (images.take(train), skeletons.take(train)):
+                rows = torch.from_numpy(half.read(slice(None)))
+                getattr(layers, half.kind).standardize.measure(rows)
+            criterion = self._new_criterion()
+            if self.training != "joint":
+                rows = self._rows(images, skeletons, codes, train, held_out, seed, self.batch_size)
+                stage = checkpoint.stage("layers")
+                with training.one_thread():
+                    net = self._train(layers, criterion, *rows, settings=self, stage=stage)
+            if self.training != "two_stage":
+                stage = checkpoint.stage("together")
+                net = self._train_together(
+                    X, layers, criterion, codes, train, held_out, seed, stage
+                )
+                encoder.set_params(memory=None)  # its towers have learned: no other fit has them
+                images, skeletons = self._encodings(encoder, X)
+        self.layers_ = layers
+        self.loss_ = criterion.loss
+        # set_params may change them until the next fit
+        self._fitted_with = {name: getattr(self, name) for name in _SHAPING}
+        self.history_ = net.history
+        self.n_iter_ = len(net.history)
+        self._set_thresholds(images, skeletons, codes, train, held_out, seed)
+        if len(held_out):  # else the threshold's gallery knows all rows already
+            self.gallery_ = self._new_gallery(images, skeletons, codes)
+        return net
+
+    def _fit_encoder(self, encoder, X, codes, train, checkpoint):
         if self.training == "joint":
             # the towers as they start: they learn together with the layers
             frozen = encoder.frozen
-            encoder.set_params(frozen=True)._fit_rows(X, codes, train).set_params(frozen=frozen)
+            encoder.set_params(frozen=True)._fit_rows(X, codes, train, checkpoint)
+            encoder.set_params(frozen=frozen)
             self._measure_batch_norm(encoder, pairs.pair_halves(encoder, X), train)
         else:
-            encoder._fit_rows(X, codes, train)
+            encoder._fit_rows(X, codes, train, checkpoint)
         for name in ("layout_", "n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
             if hasattr(encoder, name):
@@ -668,7 +691,7 @@ class PairMatcher(
         valid.batches = list(valid.batches)  # the same pairs in every epoch
         return rows(train, augment), valid
 
-    def _train(self, module, criterion, rows, valid, *, settings, rate=1.0, epochs=None):
+    def _train(self, module, criterion, rows, valid, *, settings, stage, rate=1.0, epochs=None):
         return training.fit_net(
             training.WithLoss(module, criterion.loss),
             criterion,
@@ -681,9 +704,10 @@ class PairMatcher(
             precision=training.resolve_precision(settings.precision, rows.device, rows.layout),
             callbacks=self.callbacks,
             verbose=self.verbose,
+            stage=stage,
         )
 
-    def _train_together(self, X, layers, criterion, codes, train, held_out, seed):
+    def _train_together(self, X, layers, criterion, codes, train, held_out, seed, stage):
         """Train the towers of `encoder_` and the layers, in place."""
         encoder = self.encoder_
         images, skeletons = pairs.pair_halves(encoder, X)
@@ -692,11 +716,10 @@ class PairMatcher(
             images, skeletons, codes, train, held_out, seed, encoder.batch_size, augment
         )
         module = encoder.towers_.followed_by(layers)
+        how = {"settings": encoder, "stage": stage}
         if self.training == "fine_tune":
-            few = max(1, encoder.max_epochs // 2)
-            net = self._train(module, criterion, *rows, settings=encoder, rate=0.1, epochs=few)
-        else:
-            net = self._train(module, criterion, *rows, settings=encoder)
+            how |= {"rate": 0.1, "epochs": max(1, encoder.max_epochs // 2)}
+        net = self._train(module, criterion, *rows, **how)
         self._measure_batch_norm(encoder, (images, skeletons), train)
         return net
 

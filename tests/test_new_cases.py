@@ -74,7 +74,9 @@ def test_the_gallery_can_be_read(matcher, features):
     scores, rows = matcher.kneighbors(new, len(known.skeletons))
     np.testing.assert_array_equal(np.sort(rows), np.tile(np.arange(120), (len(new), 1)))
     added = matcher.similarity_matrix(new)  # of the drawings that joined last
-    np.testing.assert_allclose(np.take_along_axis(scores, rows.argsort(), axis=1)[:, 110:], added, rtol=1e-5)
+    np.testing.assert_allclose(
+        np.take_along_axis(scores, rows.argsort(), axis=1)[:, 110:], added, rtol=1e-5
+    )
 
 
 def test_more_drawings_of_a_known_case(matcher, features):

@@ -1,0 +1,161 @@
+"""Files that can be trusted: tensors and a JSON header, sealed by a checksum.
+
+A file is a safetensors file; its metadata hold one entry, "skpair", the header. Nothing that a file
+says is run, looked up in the file system or taken for a size before it is checked.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import sklearn
+import torch
+
+from .memory import digest_tensors
+
+#: Version of the header; another one is another format.
+FORMAT = 1
+#: Largest header, in bytes: JSON takes some 25 times as much memory when it is read.
+_MAX_HEADER = 2**26
+
+
+def pack(kind, content, tensors):
+    """Make a file of it.
+
+    Parameters
+    ----------
+    kind : str
+        What the file holds, such as "PairMatcher".
+    content : dict
+        Whatever JSON can hold.
+    tensors : dict of str to torch.Tensor
+        On the CPU, contiguous, without common memory.
+
+    Returns
+    -------
+    bytes
+        The same for the same content.
+    """
+    from . import __version__
+
+    versions = {
+        "skpair": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scikit-learn": sklearn.__version__,
+    }
+    header = {"format": FORMAT, "kind": kind, "versions": versions, "content": content}
+    text = json.dumps({"sha256": _digest(header, tensors), **header})
+    if len(text) > _MAX_HEADER:
+        raise ValueError(
+            f"All that is not numbers takes {len(text):,} bytes as JSON, most of it the history, "
+            f"but {_MAX_HEADER:,} are allowed. Delete the batches of its epochs: "
+            "`for epoch in matcher.history_: epoch['batches'] = []`."
+        )
+    # one entry: safetensors writes several in any order
+    return safetensors.torch.save(tensors, {"skpair": text})
+
+
+def unpack(data, kind):
+    """Take a file apart; ValueError where it is not whole, or none of this kind.
+
+    Parameters
+    ----------
+    data : bytes
+        What `pack` gave.
+    kind : str
+        What the file must hold.
+
+    Returns
+    -------
+    content : dict
+    tensors : dict of str to torch.Tensor
+    """
+    try:
+        tensors = safetensors.torch.load(data)
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    except Exception as error:  # whatever foreign bytes lead to
+        other = data[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")
+        what = "a pickle or a file of torch.save" if other else "damaged, truncated or foreign"
+        raise ValueError(f"it is {what}, not a safetensors file ({error})") from error
+    if "skpair" not in metadata:
+        raise ValueError("it is a safetensors file, but was not written by skpair")
+    text = metadata["skpair"]
+    if len(text) > _MAX_HEADER:
+        raise ValueError(f"its header takes {len(text):,} bytes, more than {_MAX_HEADER:,}")
+    header = json.loads(text)
+    if not isinstance(header, dict):
+        raise ValueError(f"its header is {type(header).__name__}, not an object")
+    version = header.get("format")
+    if type(version) is int and version > FORMAT:
+        raise ValueError(
+            f"it has format {version}, but this version of skpair knows {FORMAT}: update skpair"
+        )
+    seal = header.pop("sha256", None)
+    if seal != _digest(header, tensors):
+        raise ValueError("its checksum is wrong: it is damaged")
+    if version != FORMAT or header.get("kind") != kind or not isinstance(header["content"], dict):
+        raise ValueError(f"it holds no {kind} of format {FORMAT}")
+    return header["content"], tensors
+
+
+def _digest(header, tensors):
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    digest_tensors(digest, sorted(tensors.items()))
+    return digest.hexdigest()
+
+
+def read_file(path):
+    """Read a whole file; a folder or a device is none."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        kind = IsADirectoryError if path.is_dir() else OSError
+        raise kind(f"{os.fspath(path)!r} is not a file.")
+    return path.read_bytes()
+
+
+def write_atomically(path, data):
+    """Write a file that is there as a whole or, after any failure, as it was before.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where to; its folder must be there. What a link leads to is replaced, not the link.
+    data : bytes
+        What to write.
+
+    Raises
+    ------
+    OSError
+        If that is not possible; FileNotFoundError if the folder is missing.
+    """
+    path = Path(os.path.realpath(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"The folder {os.fspath(path.parent)!r} is not there: {path.name!r} was not written."
+        )
+    temporary = path.parent / f".skpair-{secrets.token_hex(8)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"{reason}; it was not written", os.fspath(path)) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+    if os.name == "posix":  # elsewhere folders cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # or a loss of power might undo the replacement
+        finally:
+            os.close(folder)
