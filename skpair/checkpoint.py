@@ -18,7 +18,7 @@ _OWNER = "fit.safetensors"
 _LOCK = ".lock"
 _PATTERNS = (_OWNER, _LOCK, "*.state.safetensors", ".skpair-*.tmp")
 #: Parameters that a fit may go on with others of.
-_FREE = ("checkpoint", "verbose", "memory", "n_jobs")
+_FREE = ("checkpoint", "verbose", "memory")
 
 
 class Checkpoint:
