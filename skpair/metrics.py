@@ -441,7 +441,7 @@ class PairScorer:
 
     def score(self, estimator, X, y, **parameters):
         """Score by other parameters than the scorer's own."""
-        matcher, rows = _last_step(estimator, X)
+        matcher, rows = last_step(estimator, X)
         if not hasattr(matcher, self.method):
             raise TypeError(
                 f"{self!r} asks for an estimator with the method {self.method}, as PairMatcher "
@@ -453,16 +453,16 @@ class PairScorer:
         return -score if self.metric is pair_equal_error_rate else score
 
 
-def _last_step(estimator, X):
+def last_step(estimator, X):
     """Unwrap fitted searches and pipelines: the last step, and the rows that reach it."""
     if hasattr(estimator, "best_estimator_"):
-        return _last_step(estimator.best_estimator_, X)
+        return last_step(estimator.best_estimator_, X)
     if not isinstance(estimator, Pipeline):
         return estimator, X
     for _, step in estimator.steps[:-1]:
         if hasattr(step, "transform"):  # else "passthrough", or a sampler, of use in fit only
             X = step.transform(X)
-    return _last_step(estimator.steps[-1][1], X)
+    return last_step(estimator.steps[-1][1], X)
 
 
 def _thresholds(matcher, rows):
