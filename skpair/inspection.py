@@ -40,7 +40,7 @@ def review(matcher, X, y=None, *, n_cases=3, cv=None, n_jobs=None):
     matcher : PairMatcher, Pipeline or search
         One that ends in a PairMatcher. Fitted, unless `cv` is given; it is not changed.
     X : array-like or DataFrame
-        Rows of pairs, of which only the image is judged; without `cv` also images alone.
+        Rows of pairs, of which only the image is judged; without `cv`, what `predict` takes.
     y : array-like of shape (n,) or None, default=None
         The label of each row, which may be missing (None or NaN).
     n_cases : int, default=3
@@ -105,10 +105,8 @@ def review(matcher, X, y=None, *, n_cases=3, cv=None, n_jobs=None):
     >>> X += 0.1 * rng.normal(size=X.shape)
     >>> y[7] = "adult"
     >>> queue = review(PairMatcher(max_epochs=5, random_state=0), X, y, cv=3)
-    >>> queue.loc[queue.index[0], ["label", "case_1"]]
-    label     adult
-    case_1      egg
-    Name: 7, dtype: object
+    >>> int(queue.index[0]), queue[["label", "case_1"]].iloc[0].tolist()
+    (7, ['adult', 'egg'])
     """
     training.check_number("n_cases", n_cases, Integral, 1)
     if y is None:
@@ -335,8 +333,8 @@ def explain(matcher, X, *rest, n_steps=50):
     >>> from skpair.datasets import load_digit_pairs
     >>> from skpair.inspection import explain
     >>> X, y = load_digit_pairs(image_size=16, return_X_y=True)
-    >>> matcher = PairMatcher(PairEncoder(max_epochs=1), random_state=0).fit(X[:200], y[:200])
-    >>> explanation = explain(matcher, X[:2])
+    >>> matcher = PairMatcher(PairEncoder(max_epochs=1), max_epochs=1, random_state=0)
+    >>> explanation = explain(matcher.fit(X[:200], y[:200]), X[:2])
     >>> explanation
     Explanation(2 pairs of 16 x 16 pixels)
     >>> explanation.image_maps.shape
