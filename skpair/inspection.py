@@ -23,6 +23,9 @@ from .gallery import as_labels
 from .matcher import PairMatcher
 from .metrics import last_step
 
+#: Pixels that go through the networks at once, which bounds the memory for large pictures.
+_PIXELS_AT_ONCE = 2**19
+
 # ---- the review queue ----------------------------------------------------------------------------
 
 
@@ -49,8 +52,8 @@ def review(matcher, X, y=None, *, n_cases=3, cv=None, n_jobs=None):
         None: `matcher` judges as it is. Otherwise the folds: for each, a clone learns from the
         labelled rows of the others and judges those of the fold. An integer means stratified
         folds. Rows of one specimen belong into one fold: give
-        ``list(StratifiedGroupKFold(5).split(X, y, specimens))``. The fold of a clone changes
-        nothing that is found after `fit`, such as added cases and calibrations: clones have none.
+        ``list(StratifiedGroupKFold(5).split(X, y, specimens))``. Clones know nothing of what
+        came after `fit`, such as added cases and calibrations.
     n_jobs : int or None, default=None
         Number of folds at a time, in processes.
 
@@ -72,7 +75,8 @@ def review(matcher, X, y=None, *, n_cases=3, cv=None, n_jobs=None):
         margin
             ``proba_1 - proba_2``: low where two cases are alike.
         novelty
-            `novelty_score` of the matcher: high where no case fits.
+            `novelty_score` of the matcher: high where nothing known is like the image. Rows that
+            it was fitted on are known themselves.
 
         Sorted by `label_error`, highest first, where there are labels, then by `margin`, lowest
         first. ``to_csv(path)`` writes it for a spreadsheet, ``pandas.read_csv(path,
@@ -169,8 +173,8 @@ def _judge(estimator, X, y, n_cases):
         raise TypeError(
             f"review asks for an estimator that ends in a PairMatcher, got {estimator}."
         )
-    scores = matcher._case_scores(matcher._embed_images(X), "image")  # encodes the images once
-    proba = matcher._probabilities(scores, matcher.temperature_)
+    images = matcher._embed_images(X)  # once, for both questions
+    proba = matcher._probabilities(matcher._case_scores(images, "image"), matcher.temperature_)
     table = pd.DataFrame(index=pd.RangeIndex(len(proba), name="row"))
     if y is not None:
         table["label"] = y
@@ -181,7 +185,7 @@ def _judge(estimator, X, y, n_cases):
         table[f"case_{place + 1}"] = matcher.classes_[order[:, place]]
         table[f"proba_{place + 1}"] = best[:, place]
     table["margin"] = best[:, 0] - best[:, 1]
-    table["novelty"] = matcher._novelty(scores)
+    table["novelty"] = matcher._novelty(images)
     return table
 
 
@@ -296,8 +300,8 @@ def explain(matcher, X, *rest, n_steps=50):
     Parameters
     ----------
     matcher : PairMatcher, Pipeline or search
-        Fitted on pixels or files; a pipeline consists of a PairEncoder and a PairMatcher. It is not
-        changed.
+        Fitted on pixels or files; a pipeline must consist of a PairEncoder and a PairMatcher. It
+        is not changed.
     X : array-like or DataFrame
         Rows of pairs; or images, followed by as many skeletons, such as the known ones that
         `kneighbors` has found.
@@ -358,33 +362,32 @@ def explain(matcher, X, *rest, n_steps=50):
         fades = [IntegratedGradients(fade) for fade in (score.of_image, score.of_skeleton)]
         for batch in zip(*batches, strict=True):
             pair = [training.to_tensor(pictures, device) for pictures in batch]
-            empty = [_ground(pair[0]), torch.zeros_like(pair[1])]
-            with torch.no_grad():
-                embedded = score.embed_image(pair[0]), score.embed_skeleton(pair[1])
-                scores = [
-                    score(*embedded),
-                    score.of_image(empty[0], embedded[1]),
-                    score.of_skeleton(empty[1], embedded[0]),
-                ]
-            maps = [
-                fades[kind]
-                .attribute(
-                    pair[kind],
-                    empty[kind],
-                    additional_forward_args=embedded[1 - kind],
-                    n_steps=n_steps,
-                    internal_batch_size=at_once,
-                )
-                .sum(dim=1)  # over channels: (b, H, W)
-                for kind in (0, 1)
-            ]
-            part = pair[0], pair[1][:, 0], *maps, *scores
+            part = _explain_batch(score, fades, pair, n_steps, at_once)
             parts.append([tensor.detach().cpu().numpy() for tensor in part])
     return Explanation(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-#: Pixels that go through the networks at once, which bounds the memory for large pictures.
-_PIXELS_AT_ONCE = 2**19
+def _explain_batch(score, fades, pair, n_steps, at_once):
+    """Give the fields of an `Explanation` for some pairs."""
+    empty = [_ground(pair[0]), torch.zeros_like(pair[1])]
+    with torch.no_grad():
+        embedded = [score.embed_image(pair[0]), score.embed_skeleton(pair[1])]
+        scores = score(*embedded)
+        without = [
+            score.of_image(empty[0], embedded[1]),
+            score.of_skeleton(empty[1], embedded[0]),
+        ]
+    maps = [
+        fades[kind].attribute(
+            pair[kind],
+            empty[kind],
+            additional_forward_args=embedded[1 - kind],
+            n_steps=n_steps,
+            internal_batch_size=at_once,
+        )
+        for kind in (0, 1)
+    ]
+    return pair[0], pair[1][:, 0], *(kind.sum(dim=1) for kind in maps), scores, *without
 
 
 def _networks(estimator):

@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 
 from skpair import PairEncoder, PairMatcher, training
+from skpair.inspection import explain
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -105,3 +106,15 @@ def test_the_same_seed_gives_the_same_names(digits):
     state = torch.cuda.get_rng_state()
     matcher().fit(X, y)
     assert (torch.cuda.get_rng_state() == state).all()
+
+
+def test_explain_agrees_with_the_cpu(digits):
+    X, y = digits
+    fitted = matcher(precision="float32").fit(X, y)
+    maps = []
+    for device in ("cpu", "cuda"):
+        fitted.set_params(device=device)
+        explanation = explain(fitted, X[:8])
+        maps.append(np.stack([explanation.image_maps, explanation.skeleton_maps]))
+    assert np.abs(maps[0] - maps[1]).max() < 0.05 * np.abs(maps[0]).max()  # TF32
+    assert all(p.device.type == "cpu" for p in fitted.layers_.parameters())

@@ -210,9 +210,7 @@ def test_pipelines_searches_and_files(files):
     pd.testing.assert_frame_equal(review(pipeline, X, y, cv=2), queue)
     assert queue["proba_1"].nunique() > 10
     search = GridSearchCV(pipeline, {"pairmatcher__lr": [0.003]}, cv=2).fit(X, y)
-    pd.testing.assert_frame_equal(
-        review(search, X, y), review(nested.fit(X, y), X["image"], y)
-    )
+    pd.testing.assert_frame_equal(review(search, X, y), review(nested.fit(X, y), X["image"], y))
 
 
 @pytest.mark.parametrize(
