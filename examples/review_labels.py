@@ -21,7 +21,7 @@ from skpair.inspection import review
 
 def main(csv, figure):
     """Spoil labels, queue the rows, and print how many spoilt ones come first."""
-    X, y = load_digit_pairs(imbalance=1.0, random_state=0, return_X_y=True)
+    X, y = load_digit_pairs(image_size=24, imbalance=1.0, random_state=0, return_X_y=True)
     labels, wrong = spoil(y, 0.05, np.random.default_rng(0))
     print(f"{len(y)} rows, {wrong.sum()} with a wrong label.")
     matcher = PairMatcher(PairEncoder(max_epochs=10), random_state=0)
