@@ -20,7 +20,7 @@ class Killed(BaseException):
 
 def matcher(layout, folder, **parameters):
     if layout != "features":
-        parameters.setdefault("encoder", PairEncoder(max_epochs=3, batch_size=32))
+        parameters.setdefault("encoder", PairEncoder(max_epochs=2))
     return PairMatcher(**{"max_epochs": 4, "random_state": 0, "checkpoint": folder, **parameters})
 
 
@@ -76,7 +76,7 @@ def test_a_fit_goes_on_wherever_it_was_broken_off(layouts, layout, how, tmp_path
         assert_same(matcher(layout, folder, **how).fit(X, y), whole)
         n_epochs = len(kept)
     assert not folder.exists()
-    for after in range(1, n_epochs, max(1, n_epochs // 3)):
+    for after in range(1, n_epochs, max(2, n_epochs // 2)):
         with monkeypatch.context() as patch:
             break_off(patch, after)
             with pytest.raises(Killed):
