@@ -250,12 +250,12 @@ def take_array(left, name, dtype, shape):
     """Take out a tensor that must be there, as a finite array; None is any length."""
     if name not in left:
         raise ValueError(f"the tensor {name} is missing")
-    array = np.array(left.pop(name).numpy())
-    sides = zip(array.shape, shape, strict=False)
-    fits = array.ndim == len(shape) and all(want in (None, side) for side, want in sides)
-    if array.dtype != dtype or not fits or not np.isfinite(array).all():
+    tensor = left.pop(name)
+    sides = zip(tensor.shape, shape, strict=False)
+    fits = tensor.ndim == len(shape) and all(want in (None, side) for side, want in sides)
+    if tensor.dtype != dtype or not fits or not tensor.isfinite().all():
         raise ValueError(
-            f"the tensor {name} must hold finite {np.dtype(dtype)} of shape {shape}, but is "
-            f"{array.dtype} of shape {array.shape}"
+            f"the tensor {name} must hold finite {dtype} of shape {shape}, but is {tensor.dtype} "
+            f"of shape {tuple(tensor.shape)}"
         )
-    return array
+    return np.array(tensor.numpy())

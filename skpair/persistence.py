@@ -161,7 +161,7 @@ def load(cls, path, device, given):
     except RecursionError:
         raise ValueError(f"The file {os.fspath(path)!r} cannot be loaded: too deep.") from None
     except _WRONG as error:
-        reason = str(error).rstrip(".")
+        reason = str(error)[:500].rstrip(".")
         raise ValueError(f"The file {os.fspath(path)!r} cannot be loaded: {reason}.") from error
     if device is not None:
         training.resolve_device(device)
@@ -302,8 +302,8 @@ def _restore_encoder(fields, matcher, left, given):
 def _restore_gallery(classes, left, embedding_dim):
     parts = []
     for kind in ("image", "skeleton"):
-        embeddings = take_array(left, f"gallery.{kind}s", np.float32, (None, embedding_dim))
-        cases = take_array(left, f"gallery.{kind}_cases", np.int64, (len(embeddings),))
+        embeddings = take_array(left, f"gallery.{kind}s", torch.float32, (None, embedding_dim))
+        cases = take_array(left, f"gallery.{kind}_cases", torch.int64, (len(embeddings),))
         if len(cases) and not (0 <= cases.min() and cases.max() < len(classes)):
             raise ValueError(f"gallery.{kind}_cases are no positions in the classes")
         parts += [embeddings, cases]
@@ -322,7 +322,7 @@ def _restore_decisions(matcher, content, left):
     matcher.case_thresholds_ = None
     if "case_thresholds" in left:
         shape = (len(matcher.classes_),)
-        matcher.case_thresholds_ = take_array(left, "case_thresholds", np.float64, shape)
+        matcher.case_thresholds_ = take_array(left, "case_thresholds", torch.float64, shape)
     error = take(content, "calibration_error", dict, type(None))
     if error is not None:
         matcher.calibration_error_ = {when: take(error, when, float) for when in error}
@@ -337,7 +337,7 @@ def _restore_net(matcher, as_fitted, widths, history, left):
         layers = as_fitted._new_layers(*widths)
         criterion = as_fitted._new_criterion()
     matcher.layers_ = _fill(layers, left, "layers.")
-    matcher.loss_ = _fill(criterion.loss.cpu(), left, "loss.")
+    matcher.loss_ = _fill(criterion.loss, left, "loss.")
     matcher._fitted_with = {name: getattr(as_fitted, name) for name in as_fitted._SHAPING}
     alone = as_fitted.training == "two_stage"
     module = layers if alone else matcher.encoder_.towers_.followed_by(layers)
@@ -374,7 +374,7 @@ def _fill(module, left, prefix):
         )
     if any(tensor.is_meta for tensor in expected.values()):
         module.to_empty(device="cpu")
-    module.load_state_dict(state)
+    module.cpu().load_state_dict(state)
     return module.eval()
 
 
