@@ -4,7 +4,7 @@ import contextlib
 import os
 import reprlib
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 import torch
@@ -201,8 +201,9 @@ def _restore(cls, content, tensors, given):
     matcher.classes_ = read_labels(take(content, "classes", dict))
     matcher._check_unknown_label()
     matcher.gallery_ = _restore_gallery(matcher.classes_, left, as_fitted.embedding_dim)
-    if take(content, "gallery", dict) != _describe_gallery(matcher.gallery_):
-        raise ValueError(f"its gallery is another than {content['gallery']}")
+    for name, count in _describe_gallery(matcher.gallery_).items():
+        if take(take(content, "gallery", dict), name, int) != count:
+            raise ValueError(f"gallery must hold {count} as {name}")
     _restore_decisions(matcher, content, left)
     net = _restore_net(matcher, as_fitted, widths, _read_history(content, "history"), left)
     if left:
@@ -237,9 +238,9 @@ def _check_given(content, given):
             raise ValueError(f"{name} must be an instance of nn.Module, got {value!r}")
 
 
-def _read_parameters(cls, fields, key, prefix, given):
+def _read_parameters(cls, section, key, prefix, given):
     """Read the parameters of an estimator; those that a file lacks keep their defaults."""
-    saved = take(fields, key, dict)
+    saved = take(section, key, dict)
     known = cls().get_params(deep=False).keys()
     if not saved.keys() <= known:
         raise ValueError(f"{key} holds unknown ones: {sorted(saved.keys() - known)[:3]}")
@@ -257,12 +258,13 @@ def _read_parameters(cls, fields, key, prefix, given):
 
 
 def _restore_columns(matcher, content):
-    fields = take(content, "layout", dict)
-    try:
-        values = {k: tuple(v) if type(v) is list else v for k, v in fields.items()}
-        matcher.layout_ = pairs.Layout(**values)
-    except TypeError:
-        raise ValueError(f"layout has other fields than it should: {sorted(fields)}") from None
+    saved = take(content, "layout", dict)
+    names = {field.name for field in fields(pairs.Layout)}
+    if saved.keys() != names:
+        raise ValueError(f"layout must hold {sorted(names)}")
+    matcher.layout_ = pairs.Layout(
+        **{name: tuple(v) if type(v) is list else v for name, v in saved.items()}
+    )
     matcher.n_features_in_ = take(content, "n_features_in", int)
     pairs.check_layout(matcher.layout_, matcher.n_features_in_)
     names = take(content, "feature_names_in", list, type(None))
@@ -272,16 +274,18 @@ def _restore_columns(matcher, content):
         matcher.feature_names_in_ = np.array(names, dtype=object)
 
 
-def _restore_encoder(fields, matcher, left, given):
-    encoder = PairEncoder(**_read_parameters(PairEncoder, fields, "parameters", "encoder__", given))
+def _restore_encoder(section, matcher, left, given):
+    encoder = PairEncoder(
+        **_read_parameters(PairEncoder, section, "parameters", "encoder__", given)
+    )
     encoder = clone(encoder)  # as in fit, its modules are its own
     encoder._check_parameters()
     for name in ("layout_", "n_features_in_", "feature_names_in_"):
         if hasattr(matcher, name):
             setattr(encoder, name, getattr(matcher, name))
-    if take(fields, "classes", dict, type(None)) is not None:
-        encoder.classes_ = read_labels(fields["classes"])
-    histories = take(fields, "history", dict)
+    if take(section, "classes", dict, type(None)) is not None:
+        encoder.classes_ = read_labels(section["classes"])
+    histories = take(section, "history", dict)
     if not histories.keys() <= set(pairs.KINDS):
         raise ValueError("history must be of 'image' and 'skeleton'")
     encoder.history_ = {
@@ -384,7 +388,7 @@ def _alike(expected, tensor):
     return (expected.shape, expected.dtype) == (tensor.shape, tensor.dtype)
 
 
-def _read_history(fields, name):
+def _read_history(section, name):
     def record(values):
         if type(values) is not dict:
             raise ValueError(f"{name} must hold epochs and batches, but has {reprlib.repr(values)}")
@@ -392,5 +396,5 @@ def _read_history(fields, name):
 
     return [
         record(epoch) | {"batches": [record(batch) for batch in take(epoch, "batches", list)]}
-        for epoch in take(fields, name, list)
+        for epoch in take(section, name, list)
     ]
