@@ -19,6 +19,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from skorch import NeuralNet
 from torch import nn
+from torchvision import models
 
 from skpair import PairEncoder, PairMatcher, files, persistence, towers
 
@@ -65,6 +66,19 @@ def rows():
 @pytest.fixture
 def fitted(rows):
     return PairMatcher(**FEW).fit(*rows)
+
+
+@pytest.fixture(scope="module")
+def saved(rows):
+    """What the file of a matcher holds: JSON and tensors."""
+    content, tensors, _ = persistence._describe(PairMatcher(**FEW).fit(*rows))
+    return json.dumps(content), tensors
+
+
+@pytest.fixture
+def parts(saved):
+    """A copy of it, to be changed."""
+    return json.loads(saved[0]), dict(saved[1])
 
 
 @pytest.fixture
@@ -425,6 +439,28 @@ def test_what_only_a_training_needs_is_left_out(digits, path, tmp_path):
         PairMatcher.load(path, lr=0.1)
 
 
+def test_values_keep_their_type_in_json():
+    weights = models.ResNet18_Weights.DEFAULT
+    for value, want in (
+        (np.float32(0.5), 0.5),
+        (np.str_("a"), "a"),
+        ((1, [2.5, None], (True,)), (1, [2.5, None], (True,))),
+        (Path("a/b"), Path("a/b")),
+        (torch.device("cpu"), "cpu"),
+        (weights, "ResNet18_Weights.IMAGENET1K_V1"),
+    ):
+        have = files.from_json(json.loads(json.dumps(files.to_json(value))))
+        assert repr(have) == repr(want)
+    for value in (print, {"a": 1}, {1}, b"x", 1j, np.datetime64("2020-01-01"), nn.ReLU()):
+        with pytest.raises(TypeError, match="no JSON holds"):
+            files.to_json(value)
+
+
+def test_a_threshold_of_ones_own(fitted, path, rows):
+    fitted.threshold_ = np.float32(0.25)
+    assert reload(fitted, path).threshold_ == 0.25
+
+
 # ---- writing -------------------------------------------------------------------------------------
 
 
@@ -508,10 +544,9 @@ def test_files_that_are_none(fitted, path, tmp_path):
             PairMatcher.load(path)
 
 
-def test_a_newer_format_asks_for_an_update(fitted, path, monkeypatch):
+def test_a_newer_format_asks_for_an_update(parts, path, monkeypatch):
     monkeypatch.setattr(files, "FORMAT", 2)
-    content, tensors, _ = persistence._describe(fitted)
-    path.write_bytes(files.pack("PairMatcher", content, tensors))
+    path.write_bytes(files.pack("PairMatcher", *parts))
     monkeypatch.undo()
     with pytest.raises(ValueError, match="format 2, but this version .* knows 1: update skpair"):
         PairMatcher.load(path)
@@ -588,9 +623,8 @@ LABELS = {"dtype": "<i8", "values": [0, 1, 2]}
         ("output", "xml", "output='xml' is unknown"),
     ],
 )
-def test_hostile_headers(fitted, path, place, value, message):
-    content, tensors, _ = persistence._describe(fitted)
-    content = json.loads(json.dumps(content))
+def test_hostile_headers(parts, path, place, value, message):
+    content, tensors = parts
     where, _, name = place.rpartition(".")
     fields = content[where] if where else content
     if value is ...:
@@ -629,8 +663,8 @@ def with_value(value):
         ("case_thresholds", lambda _: torch.ones(3), "torch.float64"),
     ],
 )
-def test_hostile_tensors(fitted, path, name, change, message):
-    content, tensors, _ = persistence._describe(fitted)
+def test_hostile_tensors(parts, path, name, change, message):
+    content, tensors = parts
     if change is None:
         del tensors[name]
     else:
@@ -640,8 +674,8 @@ def test_hostile_tensors(fitted, path, name, change, message):
         PairMatcher.load(path)
 
 
-def test_nesting_and_size_of_the_header_are_bounded(fitted, path, monkeypatch):
-    content, tensors, _ = persistence._describe(fitted)
+def test_nesting_and_size_of_the_header_are_bounded(fitted, parts, path, monkeypatch):
+    content, tensors = parts
     content["parameters"]["hidden_dims"] = "HERE"
     text = files.pack("PairMatcher", content, tensors)
     deep = b"[" * 5000 + b"]" * 5000
