@@ -26,6 +26,8 @@ from .memory import digest_tensors
 FORMAT = 1
 #: Largest header, in bytes: JSON takes some 25 times as much memory when it is read.
 _MAX_HEADER = 2**26
+#: Most tensors, of which the largest networks have some thousands.
+_MAX_TENSORS = 2**16
 #: Most bytes that labels of a fixed width may take.
 _MAX_LABELS = 2**28
 #: Types of labels in JSON, by the kind of their dtype.
@@ -86,9 +88,14 @@ def unpack(data, kind):
     tensors : dict of str to torch.Tensor
     """
     try:
-        tensors = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+        if length > 2 * _MAX_HEADER:
+            raise ValueError(f"a header of {length:,} bytes")
+        table = json.loads(data[8 : 8 + length])
+        if len(table) > _MAX_TENSORS:
+            raise ValueError(f"{len(table):,} tensors")
+        tensors = safetensors.torch.load(data)
+        metadata = table.get("__metadata__") or {}
     except MemoryError:
         raise
     except Exception as error:  # whatever foreign bytes lead to

@@ -688,7 +688,14 @@ def test_nesting_and_size_of_the_header_are_bounded(fitted, parts, path, monkeyp
     with pytest.raises(ValueError, match="most of it the history"):
         fitted.save(path)
     path.write_bytes(text)
-    with pytest.raises(ValueError, match="header takes .* more than 1,000"):
+    with pytest.raises(ValueError, match="a header of .* bytes"):
+        PairMatcher.load(path)
+    monkeypatch.setattr(files, "_MAX_HEADER", length * 3 // 5)
+    with pytest.raises(ValueError, match="header takes .* more than"):
+        PairMatcher.load(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(files, "_MAX_TENSORS", 3)
+    with pytest.raises(ValueError, match="tensors"):
         PairMatcher.load(path)
 
 
