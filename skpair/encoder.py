@@ -295,6 +295,8 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _check_parameters(self):
         training.check_parameters(self)
         memory.make_cache(self.memory)
+        pairs.check_reading(self.image_size, self.ink)
+        towers.make_augment(self.augment, "features")
         if not (self.frozen == "auto" or isinstance(self.frozen, bool | np.bool_)):
             raise ValueError(f"frozen must be True, False or 'auto', got {self.frozen!r}.")
         backbones = [

@@ -6,8 +6,11 @@ says is run, looked up in the file system or taken for a size before it is check
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
+import re
+import reprlib
 import secrets
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import numpy as np
 import safetensors.torch
 import sklearn
 import torch
+from torchvision.models import WeightsEnum
 
 from .memory import digest_tensors
 
@@ -22,6 +26,13 @@ from .memory import digest_tensors
 FORMAT = 1
 #: Largest header, in bytes: JSON takes some 25 times as much memory when it is read.
 _MAX_HEADER = 2**26
+#: Most tensors, of which the largest networks have some thousands.
+_MAX_TENSORS = 2**16
+#: Most bytes that labels of a fixed width may take.
+_MAX_LABELS = 2**28
+#: Types of labels in JSON, by the kind of their dtype.
+_LABELS = {"b": (bool,), "i": (int,), "u": (int,), "f": (float,), "U": (str,)}
+_LABELS["O"] = (bool, int, float, str)
 
 
 def pack(kind, content, tensors):
@@ -77,9 +88,16 @@ def unpack(data, kind):
     tensors : dict of str to torch.Tensor
     """
     try:
-        tensors = safetensors.torch.load(data)
         length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        if length > 2 * _MAX_HEADER:
+            raise ValueError(f"a header of {length:,} bytes")
+        table = json.loads(data[8 : 8 + length])
+        if len(table) > _MAX_TENSORS:
+            raise ValueError(f"{len(table):,} tensors")
+        tensors = safetensors.torch.load(data)
+        metadata = table.get("__metadata__") or {}
+    except MemoryError:
+        raise
     except Exception as error:  # whatever foreign bytes lead to
         other = data[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05")
         what = "a pickle or a file of torch.save" if other else "damaged, truncated or foreign"
@@ -89,7 +107,10 @@ def unpack(data, kind):
     text = metadata["skpair"]
     if len(text) > _MAX_HEADER:
         raise ValueError(f"its header takes {len(text):,} bytes, more than {_MAX_HEADER:,}")
-    header = json.loads(text)
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"its header is damaged ({error})") from error
     if not isinstance(header, dict):
         raise ValueError(f"its header is {type(header).__name__}, not an object")
     version = header.get("format")
@@ -100,9 +121,9 @@ def unpack(data, kind):
     seal = header.pop("sha256", None)
     if seal != _digest(header, tensors):
         raise ValueError("its checksum is wrong: it is damaged")
-    if version != FORMAT or header.get("kind") != kind or not isinstance(header["content"], dict):
+    if version != FORMAT or header.get("kind") != kind:
         raise ValueError(f"it holds no {kind} of format {FORMAT}")
-    return header["content"], tensors
+    return take(header, "content", dict), tensors
 
 
 def _digest(header, tensors):
@@ -159,3 +180,89 @@ def write_atomically(path, data):
             os.fsync(folder)  # or a loss of power might undo the replacement
         finally:
             os.close(folder)
+
+
+# ---- values in the header ------------------------------------------------------------------------
+
+
+def to_json(value):
+    """Turn a value into JSON that says its type; TypeError if that cannot be."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) is list:
+        return [to_json(item) for item in value]
+    if type(value) is tuple:
+        return {"tuple": [to_json(item) for item in value]}
+    if isinstance(value, os.PathLike):
+        return {"path": os.fsdecode(value)}
+    if isinstance(value, torch.device | WeightsEnum):
+        return str(value)  # which means the same
+    raise TypeError(f"no JSON holds {value!r}")
+
+
+def from_json(value):
+    """Undo `to_json`."""
+    if type(value) is list:
+        return [from_json(item) for item in value]
+    if type(value) is not dict:
+        return value
+    if value.keys() == {"tuple"}:
+        return tuple(from_json(item) for item in take(value, "tuple", list))
+    if value.keys() == {"path"}:
+        return Path(take(value, "path", str))
+    raise ValueError(f"{reprlib.repr(value)} is no value of a parameter")
+
+
+def describe_labels(labels):
+    """Turn labels (or None) into JSON that says their dtype."""
+    if labels is None:
+        return None
+    if labels.dtype.kind not in _LABELS:
+        raise ValueError(f"labels of {labels.dtype} have no place in JSON: turn them into strings")
+    values = [to_json(label) for label in labels]
+    return {"dtype": labels.dtype.str, "values": values}
+
+
+def read_labels(fields):
+    """Undo `describe_labels`; ValueError unless they are sorted, distinct, and two at least."""
+    name, values = take(fields, "dtype", str), take(fields, "values", list)
+    kind = re.fullmatch(r"[<>|]([biufUO])\d{0,9}", name)
+    if not kind or not all(type(value) in _LABELS[kind[1]] for value in values):
+        raise ValueError(f"its labels are not of the type {reprlib.repr(name)}")
+    dtype = np.dtype(name)
+    if dtype.itemsize * len(values) > _MAX_LABELS:
+        raise ValueError(f"its {len(values)} labels of {dtype} would take too much memory")
+    labels = np.array(values, dtype)
+    if labels.tolist() != values or len(values) < 2:
+        raise ValueError(f"its labels do not fit into the type {dtype}, or are too few")
+    if not all(a < b for a, b in itertools.pairwise(values)):
+        raise ValueError("its labels are not sorted, or some are there twice")
+    return labels
+
+
+def take(fields, name, *kinds):
+    """Look up a field that must be there and of one of some types."""
+    if name not in fields:
+        raise ValueError(f"{name} is missing")
+    value = fields[name]
+    if type(value) not in kinds:
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"{name} must be {expected}, but is {reprlib.repr(value)}")
+    return value
+
+
+def take_array(left, name, dtype, shape):
+    """Take out a tensor that must be there, as a finite array; None is any length."""
+    if name not in left:
+        raise ValueError(f"the tensor {name} is missing")
+    tensor = left.pop(name)
+    sides = zip(tensor.shape, shape, strict=False)
+    fits = tensor.ndim == len(shape) and all(want in (None, side) for side, want in sides)
+    if tensor.dtype != dtype or not fits or not tensor.isfinite().all():
+        raise ValueError(
+            f"the tensor {name} must hold finite {dtype} of shape {shape}, but is {tensor.dtype} "
+            f"of shape {tuple(tensor.shape)}"
+        )
+    return np.array(tensor.numpy())

@@ -18,26 +18,13 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import nn
 
-from . import gallery, pairs, towers, training
+from . import gallery, pairs, persistence, towers, training
 from .checkpoint import Checkpoint
 from .decisions import Decisions
 from .encoder import PairEncoder, check_cases
 from .losses import LOSSES, MatchingLoss
 from .sampling import PairSampler
 
-#: Parameters that, beside the data, decide what `fit` leaves behind.
-_SHAPING = (
-    "training",
-    "embedding_dim",
-    "hidden_dims",
-    "dropout",
-    "loss",
-    "within_kind",
-    "similarity",
-    "temperature",
-    "margin",
-    "embedding_l2",
-)
 #: Rows that set the thresholds in `fit`, at most.
 _THRESHOLD_ROWS = 500
 
@@ -188,6 +175,20 @@ class PairMatcher(
     >>> matcher.transform(X).shape
     (60, 64)
     """
+
+    #: Parameters that, beside the data, decide what `fit` leaves behind.
+    _SHAPING = (
+        "training",
+        "embedding_dim",
+        "hidden_dims",
+        "dropout",
+        "loss",
+        "within_kind",
+        "similarity",
+        "temperature",
+        "margin",
+        "embedding_l2",
+    )
 
     def __init__(
         self,
@@ -497,6 +498,86 @@ class PairMatcher(
         training.check_number("n_neighbors", n_neighbors, Integral, 1, high=known + 1)
         return gallery.nearest(images, self.gallery_.skeletons, n_neighbors, self.loss_)
 
+    # ---- files -----------------------------------------------------------------------------------
+
+    def save(self, path):
+        """Write the fitted matcher into one file, which `load` reads, also on another machine.
+
+        The file is in the format safetensors: tensors, and a JSON header. It holds parameters,
+        networks, the gallery, thresholds and the history; not the rows of `fit`. It holds the state
+        of modules of your own (`loss`, networks of the encoder) but not their code, and neither
+        `callbacks`, `memory`, `checkpoint`, nor parameters that are functions or a RandomState.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Of the file, with any suffix. A file that is there is replaced at once, or stays whole
+            if anything fails.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            If no file could hold the matcher.
+        OSError
+            If the file cannot be written; FileNotFoundError if its folder is missing.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> from skpair import PairMatcher
+        >>> X, y = np.eye(4)[[0, 1, 0, 1]], ["a", "b", "a", "b"]
+        >>> matcher = PairMatcher(max_epochs=1, random_state=0).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "matcher.skpair")
+        ...     matcher.save(path)
+        ...     loaded = PairMatcher.load(path)
+        >>> (loaded.predict(X) == matcher.predict(X)).all()
+        np.True_
+        """
+        check_is_fitted(self)
+        persistence.save(self, path)
+
+    @classmethod
+    def load(cls, path, *, device=None, **missing):
+        """Read a fitted matcher that `save` has written; nothing in the file is run.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Of the file.
+        device : str or None, default=None
+            Where to compute from now on, the encoder too; None leaves the parameters `device` as
+            they were.
+        **missing
+            What the file does not hold, by the names of parameters that `get_params` gives:
+            modules of your own, as in ``load(path, loss=MyLoss(), encoder__image_encoder=Net())``,
+            which get their state from the file (of a network, in `encoder_`); and, if you like,
+            what only a training needs, such as `callbacks`.
+
+        Returns
+        -------
+        PairMatcher
+            What it computes is what the saved one did, to the bit on the same machine.
+
+        Raises
+        ------
+        ValueError
+            If the file is none of `save`, is damaged, is of a newer version, or does not fit the
+            modules; or if a module is missing.
+        OSError
+            If the file is missing or cannot be read.
+
+        Warns
+        -----
+        UserWarning
+            If the saved matcher had parameters that the file does not hold; they have their
+            defaults.
+        """
+        return persistence.load(cls, path, device, missing)
+
     # ---- fitting, in the order in which it runs --------------------------------------------------
 
     def _new_encoder(self, X):
@@ -536,6 +617,8 @@ class PairMatcher(
             check_number("margin", self.margin, Real, 0)
         check_number("within_kind", self.within_kind, Real, 0)
         check_number("embedding_l2", self.embedding_l2, Real, 0)
+        if not isinstance(self.early_stopping, bool | np.bool_):
+            raise TypeError(f"early_stopping must be True or False, got {self.early_stopping!r}.")
         check_number("n_iter_no_change", self.n_iter_no_change, Integral, 1)
         check_number(
             "validation_fraction", self.validation_fraction, Real, 0, low_allowed=False, high=1
@@ -618,7 +701,7 @@ class PairMatcher(
         self.layers_ = layers
         self.loss_ = criterion.loss
         # set_params may change them until the next fit
-        self._fitted_with = {name: getattr(self, name) for name in _SHAPING}
+        self._fitted_with = {name: getattr(self, name) for name in self._SHAPING}
         self.history_ = net.history
         self.n_iter_ = len(net.history)
         self._set_thresholds(images, skeletons, codes, train, held_out, seed)

@@ -21,6 +21,7 @@ from sklearn.utils.validation import column_or_1d, validate_data
 from . import pixels
 
 KINDS = ("image", "skeleton")  # the two halves of a row; in data frames, the columns
+_LONGEST_SIDE = 2**31  # of an array that makes sense
 DEFAULT_FILE_SIZE = 64  # pixels: files come in any size, a batch needs one
 
 
@@ -269,8 +270,7 @@ def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
 
     Returns the images and the skeletons as `Half`, the `Layout`, and y as an array (or None).
     """
-    pixels.check_ink(ink)
-    size = None if image_size is None else pixels.check_size(image_size, "image_size")
+    size = check_reading(image_size, ink)
     X = _table(X)
     name = _layout_of(X)
     X, y = _validate_rows(estimator, X, name, y=y, reset=True)
@@ -295,6 +295,32 @@ def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
             layout = replace(layout, image_shape=(1, *size))
         _warn_blank(skeletons.ask_files(skeletons.is_blank))
     return *_split_rows(X, layout), layout, y
+
+
+def check_layout(layout, n_features):
+    """Raise unless a layout and `n_features_in_`, from a file, are such as `fit_pairs` gives."""
+    image, skeleton, used = layout.image_shape, layout.skeleton_shape, layout.used_columns
+    known = all(isinstance(part, tuple) for part in (image, skeleton, used))
+    known = known and all(type(side) is int for side in (*image, *skeleton, *used, n_features))
+    if not known or not all(0 < side <= _LONGEST_SIDE for side in (*image, *skeleton)):
+        raise ValueError(f"{layout} is no layout: its shapes must hold integers above 0.")
+    if layout.name == "features":
+        fits = len(image) == len(skeleton) == 1 and skeleton[0] - image[0] in (0, 1)
+        fits = fits and len(used) == 2 and 0 <= used[0] <= image[0] and 0 <= used[1] <= skeleton[0]
+        fits = fits and n_features == image[0] + skeleton[0]
+    else:
+        fits = layout.name in ("pixels", "files") and len(image) == 3 and image[0] in (1, 3)
+        fits = fits and skeleton == (1, *image[1:]) and not used
+        fits = fits and n_features == (2 if layout.name == "files" else image[0] + 1)
+    if not fits or type(layout.resizes) is not bool or type(layout.ink) is not str:
+        raise ValueError(f"{layout} is no layout of rows with n_features_in_={n_features}.")
+    pixels.check_ink(layout.ink)
+
+
+def check_reading(image_size, ink):
+    """Check the parameters that say how pictures are read."""
+    pixels.check_ink(ink)
+    return None if image_size is None else pixels.check_size(image_size, "image_size")
 
 
 def image_half(estimator, X):

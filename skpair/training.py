@@ -150,6 +150,8 @@ def check_parameters(estimator):
     check_number("weight_decay", estimator.weight_decay, Real, 0)
     check_choice("precision", estimator.precision, ("auto", "float32", "bfloat16"))
     check_random_state(estimator.random_state)
+    if not isinstance(estimator.verbose, Integral | np.bool_):
+        raise TypeError(f"verbose must be an integer, got {estimator.verbose!r}.")
     resolve_device(estimator.device)
 
 

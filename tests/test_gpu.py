@@ -67,14 +67,22 @@ def test_bfloat16_changes_digits_not_names(digits):
     assert np.mean(fitted.predict(X) == names) > 0.95
 
 
-def test_what_was_fitted_there_is_loaded_without_a_gpu(digits, tmp_path):
+@pytest.mark.parametrize("kind", ["pickle", "file"])
+def test_what_was_fitted_there_is_loaded_without_a_gpu(digits, tmp_path, kind):
     X, y = digits
     fitted = matcher(training="fine_tune").fit(X, y)
-    path = tmp_path / "matcher.pickle"
-    path.write_bytes(pickle.dumps((fitted, X)))
+    path = tmp_path / "matcher"
+    np.save(tmp_path / "X.npy", X)
+    if kind == "pickle":
+        path.write_bytes(pickle.dumps(fitted))
+        load = f"pickle.load(open({str(path)!r}, 'rb'))"
+    else:
+        fitted.save(path)
+        load = f"PairMatcher.load({str(path)!r})"
     code = (
-        f"import pickle, torch; assert not torch.cuda.is_available(); "
-        f"m, X = pickle.load(open({str(path)!r}, 'rb')); print(*m.predict(X))"
+        "import pickle, torch, numpy; from skpair import PairMatcher\n"
+        "assert not torch.cuda.is_available()\n"
+        f"print(*{load}.predict(numpy.load({str(tmp_path / 'X.npy')!r})))"
     )
     blind = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     names = subprocess.run(
