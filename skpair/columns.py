@@ -78,9 +78,11 @@ def type_of(column):
 def as_ids(ids):
     """Turn ids into a column: integers, or strings; none may be there twice."""
     values = as_id_list(ids)
+    if len(set(map(type, values))) > 1:
+        raise ValueError(f"ids must be all int or all str, got both: {shown(values)}.")
     twice = pd.Series(values, dtype=object)
-    twice = twice[twice.duplicated()].unique().tolist()
-    if twice:
+    twice = twice[twice.duplicated()].unique()
+    if len(twice):
         raise ValueError(f"These ids are given more than once: {shown(twice)}.")
     if values and isinstance(values[0], str):
         return Strings.of(values)
@@ -91,15 +93,13 @@ def as_ids(ids):
 
 
 def as_id_list(ids):
-    """Turn ids into a list of int or of str; ValueError where they are neither."""
-    if not hasattr(ids, "tolist"):
-        ids = np.array([*ids, None], dtype=object)[:-1]
+    """Turn ids into a list of int and str; ValueError where one is neither."""
     if np.ndim(ids) != 1:
         raise ValueError(f"ids must be of the shape (n,), got {np.shape(ids)}.")
-    values = [v.item() if isinstance(v, np.generic) else v for v in ids.tolist()]
-    if len(set(map(type, values)) - {int}) and len(set(map(type, values)) - {str}):
-        odd = next(v for v in values if type(v) not in (int, str) or type(v) is not type(values[0]))
-        raise ValueError(f"ids must be all int or all str, but {odd!r} is among them.")
+    values = [value.item() if isinstance(value, np.generic) else value for value in ids]
+    odd = [value for value in values if type(value) not in (int, str)]
+    if odd:
+        raise ValueError(f"ids must be int or str, got {shown(odd)}.")
     return values
 
 
@@ -143,7 +143,7 @@ def as_before(kind, types, columns):
 
 def shown(values):
     """List a few values in an error."""
-    values = list(values)
+    values = [value.item() if isinstance(value, np.generic) else value for value in values]
     return ", ".join(map(repr, values[:5])) + (", ..." if len(values) > 5 else "")
 
 

@@ -203,7 +203,7 @@ class MatchIndex:
         ValueError
             If `kind` is None and both kinds have an id.
         """
-        ids = as_id_list(np.atleast_1d(ids) if isinstance(ids, str | Integral) else ids)
+        ids = as_id_list([ids] if isinstance(ids, str | Integral) else ids)
         if kind is not None:
             check_choice("kind", kind, KINDS)
         kinds = KINDS if kind is None else (kind,)
