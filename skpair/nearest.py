@@ -93,23 +93,21 @@ def _search(queries, gallery, k, least):
     best = None
     for start in range(0, m, n_rows):
         scores = _multiply(gallery, start, columns, block)  # (rows, n)
-        maxima = scores.view(-1, _CHUNK, n).amax(1)  # (chunks, n)
-        if maxima.isnan().any():
-            raise ValueError("A score is not a number: queries or gallery hold NaN or infinity.")
+        chunks = scores.view(-1, _CHUNK, n)
+        maxima = chunks.amax(1)  # (chunks, n)
         if best is None:
             best = _Best(*_best_of_block(scores, maxima, k))
             continue
-        hits = (maxima > best.least).nonzero()  # (hits, 2): chunk, query
-        if len(hits) > 4 * n * k:  # in a gallery that is sorted: collecting would not pay
+        # what is not a number is no less than anything
+        chunk, query = (maxima <= best.least).logical_not_().nonzero().unbind(1)  # (hits,) each
+        if len(chunk) > 4 * n * k:  # in a gallery that is sorted: collecting would not pay
             found, rows = _best_of_block(scores, maxima, k)
-            query = torch.arange(n)[:, None].expand_as(rows)
-            above = slice(None)
+            query = torch.arange(n).repeat_interleave(found.shape[1])
+            best.add(query, found.flatten(), rows.flatten() + start)
         else:
-            query = hits[:, 1:].expand(-1, _CHUNK)
-            rows = _rows_of(hits[:, 0])
-            found = scores[rows, query]
-            above = found > best.least[query]
-        best.add(query[above], found[above], rows[above] + start)
+            found = chunks[chunk, :, query]  # (hits, _CHUNK)
+            hit, row = (found <= best.least[query, None]).logical_not_().nonzero().unbind(1)
+            best.add(query[hit], found[hit, row], chunk[hit] * _CHUNK + row + start)
     return best.sort()
 
 
@@ -124,7 +122,8 @@ def _multiply(gallery, start, columns, block):
             _read(gallery, slice(first, last)), columns, out=block[first - start : last - start]
         )
     n_whole = -(-(stop - start) // _CHUNK) * _CHUNK
-    block[stop - start : n_whole] = -torch.inf
+    if n_whole > stop - start:
+        block[stop - start : n_whole] = -torch.inf
     return block[:n_whole]
 
 
@@ -149,20 +148,18 @@ class _Best:
     """The k best rows of each query so far, and what was found since."""
 
     def __init__(self, scores, rows):
+        _check_numbers(scores)
         self.scores = scores  # (n, k)
         self.rows = rows
+        self.least = scores[:, -1].contiguous()  # what a better score exceeds: (n,)
         self.found = []
         self.n_found = 0
 
-    @property
-    def least(self):
-        """What a better score exceeds: (n,)."""
-        return self.scores[:, -1]
-
     def add(self, query, scores, rows):
         """Collect rows of a later block."""
-        self.found.append((query.flatten(), scores.flatten(), rows.flatten()))
-        self.n_found += scores.numel()
+        _check_numbers(scores)
+        self.found.append((query, scores, rows))
+        self.n_found += len(scores)
         if self.n_found >= self.scores.numel():
             self.sort()
 
@@ -176,5 +173,11 @@ class _Best:
         counts = np.bincount(query)
         best = order[(np.cumsum(counts) - counts)[:, None] + np.arange(k)]  # (n, k)
         self.scores, self.rows = torch.from_numpy(scores[best]), torch.from_numpy(rows[best])
+        self.least = self.scores[:, -1].contiguous()
         self.found, self.n_found = [], 0
         return self.scores, self.rows
+
+
+def _check_numbers(scores):
+    if scores.isnan().any():
+        raise ValueError("A score is not a number: queries or gallery hold NaN or infinity.")
