@@ -107,6 +107,8 @@ def _segment(tensors, prefix, columns):
             raise ValueError(f"{prefix}/{name} is {values.dtype} of shape {values.shape}")
         return values
 
+    if columns[0][0] != "id" or columns[0][1] not in ("int64", "str"):
+        raise ValueError(f"{prefix} has no ids")
     embeddings = take("embeddings", np.float32, (None, None))
     n = len(embeddings)
     segment = Segment(embeddings, {})

@@ -486,7 +486,8 @@ class PairMatcher(
         scores : ndarray of shape (n, n_neighbors), float32
             Their similarities, the highest first.
         indices : ndarray of shape (n, n_neighbors), int
-            Their rows in `gallery_.skeletons`: the rows of `fit`, then those of `add_cases`.
+            Their rows in `gallery_.skeletons`: the rows of `fit`, then those of `add_cases`. Of
+            equal scores the lower row comes first.
         """
         images = self._embed_images(X)
         known = len(self.gallery_.skeletons)
