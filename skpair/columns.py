@@ -3,6 +3,7 @@
 A column is an array of numbers, booleans or dates, or `Strings`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,16 +108,16 @@ def as_metadata(metadata):
     """Turn a DataFrame, a dict of columns or None into columns by name."""
     if metadata is None:
         return {}
-    if not isinstance(metadata, pd.DataFrame):
-        metadata = pd.DataFrame(dict(metadata))
-    names = metadata.columns.tolist()
+    if not isinstance(metadata, Mapping | pd.DataFrame):
+        raise TypeError(f"metadata must be a DataFrame or a dict of columns, got {metadata!r}.")
+    names = list(metadata)
     odd = [name for name in names if not isinstance(name, str) or name in RESERVED]
     if odd or len(set(names)) < len(names):
         raise ValueError(
             f"The columns of metadata must be called by different strings, and by none of "
             f"{RESERVED}; got {names}."
         )
-    return {name: _as_column(name, metadata[name]) for name in names}
+    return {name: _as_column(name, pd.Series(metadata[name])) for name in names}
 
 
 def as_before(kind, types, columns):
@@ -160,7 +161,7 @@ def _as_column(name, values):
     raise ValueError(
         f"The metadata column {name!r} is of the type {dtype}, with values such as "
         f"{values.iloc[:3].tolist()!r}. Numbers, booleans, strings and dates without a time zone "
-        "can be kept; only strings and floats may be missing."
+        "can be kept; integers and booleans must not be missing."
     )
 
 

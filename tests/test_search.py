@@ -214,6 +214,17 @@ def test_metadata_come_back_as_they_were(index, features, matcher, values, tmp_p
     pd.testing.assert_series_equal(found["m"], expected, check_names=False)
 
 
+def test_metadata_go_by_position(features, matcher):
+    X, _ = features
+    columns = {"a": pd.Series([1, 2, 3]), "b": pd.Series([1, 2, 3], index=[2, 1, 0])}
+    found = MatchIndex(matcher).add_images(X[:3], metadata=columns).search_images(X[:1])
+    assert found["a"].tolist() == found["b"].tolist() == (found["id"] + 1).tolist()
+    with pytest.raises(TypeError, match="a DataFrame or a dict of columns"):
+        MatchIndex(matcher).add_images(X[:3], metadata=[1, 2, 3])
+    with pytest.raises(ValueError, match="'a' has 1 values, but there are 3 images"):
+        MatchIndex(matcher).add_images(X[:3], metadata={"a": 1})
+
+
 def test_missing_strings_and_categories(index, features):
     X, _ = features
     index.remove(range(120))
