@@ -33,7 +33,7 @@ class LanceStore:
         Where the database is; made where it does not exist. Its tables are `images` and
         `skeletons`, with the embeddings in a column `vector`, and can be read by anything that
         reads LanceDB.
-    n_probes : int, default=20
+    n_probes : int, default=60
         After `build_index`: how many of the groups of rows that are nearest to a query are looked
         at. More find more, and take longer.
 
@@ -51,7 +51,7 @@ class LanceStore:
     >>> index.search_images(skeletons, k=5, where="depth < 200 AND station = 'A'")  # doctest: +SKIP
     """
 
-    def __init__(self, folder, *, n_probes=20):
+    def __init__(self, folder, *, n_probes=60):
         check_number("n_probes", n_probes, Integral, 1)
         try:
             import lancedb
