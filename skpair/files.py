@@ -148,8 +148,8 @@ def write_atomically(path, data):
     ----------
     path : str or path-like
         Where to; its folder must be there. What a link leads to is replaced, not the link.
-    data : bytes
-        What to write.
+    data : bytes or iterable of bytes
+        What to write, in one piece or in several.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def write_atomically(path, data):
     temporary = path.parent / f".skpair-{secrets.token_hex(8)}.tmp"
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

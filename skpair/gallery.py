@@ -8,6 +8,8 @@ import torch
 from scipy.special import expit
 from sklearn.utils import column_or_1d
 
+from .nearest import top_k
+
 #: Most numbers that a block of similarities holds at once.
 _BLOCK = 2**24
 
@@ -50,6 +52,8 @@ def nearest(images, skeletons, k, loss=None):
     indices : ndarray of shape (n, k), int
         Rows of `skeletons`.
     """
+    if not hasattr(loss, "pair_logits"):
+        return top_k(images, skeletons, k)
     step = max(1, _BLOCK // max(1, len(skeletons)))
     blocks = [
         torch.from_numpy(similarity(images[i : i + step], skeletons, loss)).topk(k)

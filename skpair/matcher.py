@@ -308,12 +308,7 @@ class PairMatcher(
         ndarray of shape (n,)
             Labels out of `classes_`; `unknown_label`, if there is one, where no known case fits.
         """
-        images = self._embed_images(X)
-        names = self.classes_[self._case_scores(images, "image").argmax(axis=1)]
-        if self.unknown_label is None:
-            return names
-        unknown = self._check_unknown_label()
-        return np.where(self._novelty(images) > self.novelty_threshold_, unknown, names)
+        return self._name(self._embed_images(X), "image")
 
     def predict_proba(self, X):
         """Give the probability of each case for each image.
@@ -491,7 +486,8 @@ class PairMatcher(
         scores : ndarray of shape (n, n_neighbors), float32
             Their similarities, the highest first.
         indices : ndarray of shape (n, n_neighbors), int
-            Their rows in `gallery_.skeletons`: the rows of `fit`, then those of `add_cases`.
+            Their rows in `gallery_.skeletons`: the rows of `fit`, then those of `add_cases`. Of
+            equal scores the lower row comes first.
         """
         images = self._embed_images(X)
         known = len(self.gallery_.skeletons)
@@ -860,6 +856,14 @@ class PairMatcher(
     def _compares_itself(self):
         """Whether the loss compares an image with a skeleton by more than their similarity."""
         return hasattr(self.loss_, "pair_logits")
+
+    def _name(self, queries, kind):
+        """Name the case of embeddings; novelty is known of images only."""
+        names = self.classes_[self._case_scores(queries, kind).argmax(axis=1)]
+        if self.unknown_label is None or kind == "skeleton":
+            return names
+        unknown = self._check_unknown_label()
+        return np.where(self._novelty(queries) > self.novelty_threshold_, unknown, names)
 
     def _case_scores(self, queries, kind):
         self._check_comparison(self._compares_itself())

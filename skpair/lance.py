@@ -1,0 +1,213 @@
+"""An index in a LanceDB database: on disk, searched with conditions on metadata.
+
+LanceDB runs within the process, on a folder; there is no server.
+"""
+
+import json
+import os
+from numbers import Integral
+
+import numpy as np
+
+from .columns import Strings
+from .stores import KINDS, Hits
+from .training import check_number
+
+#: Queries that LanceDB answers at once: each is a search of its own, side by side.
+_QUERIES = 64
+
+
+class LanceStore:
+    """Rows of a `MatchIndex` in a folder, for more than memory holds, or conditions on metadata.
+
+    Every change is on disk when the call returns, and the folder can be opened again with the same
+    matcher: ``MatchIndex(matcher, LanceStore(folder))``. Searches are exact, until `build_index`
+    makes them approximate. It needs the extra: ``pip install 'skpair[lancedb]'``.
+
+    Processes may search beside one another. Only one should add: another one's ids are not seen
+    while rows are on their way.
+
+    Parameters
+    ----------
+    folder : str or path-like
+        Where the database is; made where it does not exist. Its tables are `images` and
+        `skeletons`, with the embeddings in a column `vector`, and can be read by anything that
+        reads LanceDB.
+    n_probes : int, default=60
+        After `build_index`: how many of the groups of rows that are nearest to a query are looked
+        at. More find more, and take longer.
+
+    Raises
+    ------
+    ImportError
+        If lancedb is not installed.
+    OSError
+        If the folder cannot be used.
+
+    Examples
+    --------
+    >>> from skpair.lance import LanceStore
+    >>> index = MatchIndex(matcher, LanceStore("specimens"))  # doctest: +SKIP
+    >>> index.search_images(skeletons, k=5, where="depth < 200 AND station = 'A'")  # doctest: +SKIP
+    """
+
+    def __init__(self, folder, *, n_probes=60):
+        check_number("n_probes", n_probes, Integral, 1)
+        try:
+            import lancedb
+        except ImportError as error:
+            raise ImportError(
+                "LanceStore needs lancedb, which is not installed: pip install 'skpair[lancedb]'."
+            ) from error
+        self.folder = os.fspath(folder)
+        self.n_probes = n_probes
+        if os.path.exists(self.folder) and not os.path.isdir(self.folder):
+            raise NotADirectoryError(f"{self.folder!r} is not a folder.")
+        self._database = lancedb.connect(self.folder)
+        self._tables = {
+            name: self._database.open_table(name)
+            for name in self._database.list_tables(limit=10_000).tables
+            if name in KINDS
+        }
+        for name, table in self._tables.items():
+            if b"skpair" not in (table.schema.metadata or {}):
+                raise ValueError(f"The table {name!r} in {self.folder!r} is not of skpair.")
+
+    def __repr__(self):
+        """Spell the call that makes it."""
+        return f"LanceStore({self.folder!r}, n_probes={self.n_probes})"
+
+    @property
+    def space(self):
+        """Digest of the networks that all embeddings come from, or None."""
+        for table in self._tables.values():
+            return json.loads(table.schema.metadata[b"skpair"])["space"]
+        return None
+
+    def count(self, kind):
+        """Count the rows of a kind."""
+        return self._tables[kind].count_rows() if kind in self._tables else 0
+
+    def types(self, kind):
+        """Name the types of the columns, "id" first; empty where there are no rows."""
+        if kind not in self._tables:
+            return {}
+        types = {field.name: field.type for field in self._tables[kind].schema}
+        del types["vector"]
+        return {
+            name: "str" if str(dtype) == "string" else np.dtype(dtype.to_pandas_dtype()).name
+            for name, dtype in types.items()
+        }
+
+    def known(self, kind, ids):
+        """Give those of some ids that are there."""
+        ids = [id_ for id_ in ids if isinstance(id_, self._id_type(kind))]
+        if not ids:
+            return []
+        found = self._tables[kind].search().where(_among(ids)).select(["id"]).to_arrow()
+        return found.column("id").to_pylist()
+
+    def next_id(self, kind):
+        """Give an integer beyond all ids of a kind, which are integers."""
+        if kind not in self._tables:
+            return 0
+        batches = self._tables[kind].search().select(["id"]).to_batches()
+        return 1 + max(int(batch.column(0).to_numpy().max()) for batch in batches if len(batch))
+
+    def add(self, kind, embeddings, columns, space):
+        """Add rows, with new ids."""
+        import pyarrow as pa
+
+        if "vector" in columns:
+            raise ValueError("In a LanceStore, no metadata column can be called 'vector'.")
+        vectors = pa.FixedSizeListArray.from_arrays(
+            pa.array(embeddings.reshape(-1)), embeddings.shape[1]
+        )
+        rows = {name: _as_arrow(column) for name, column in columns.items()}
+        rows = pa.table(rows | {"vector": vectors})
+        if kind in self._tables:
+            self._tables[kind].add(rows)
+        else:
+            rows = rows.replace_schema_metadata({"skpair": json.dumps({"space": space})})
+            self._tables[kind] = self._database.create_table(kind, data=rows)
+
+    def remove(self, kind, ids):
+        """Remove rows by their ids, which are there."""
+        self._tables[kind].delete(_among(ids))
+        if not self.count(kind):
+            self._database.drop_table(kind)
+            del self._tables[kind]
+
+    def search(self, kind, queries, k, where):
+        """Find the `k` best rows for each query: Hits."""
+        import pyarrow as pa
+
+        parts = []
+        for start in range(0, len(queries), _QUERIES):
+            block = queries[start : start + _QUERIES]
+            search = self._tables[kind].search(list(block)).distance_type("dot").limit(k)
+            search = search.nprobes(self.n_probes)
+            if where is not None:
+                search = search.where(where, prefilter=True)
+            try:
+                found = search.to_arrow()
+            except (RuntimeError, ValueError) as error:
+                if where is None:
+                    raise
+                raise ValueError(f"where={where!r} cannot be asked: {error}") from error
+            if "query_index" in found.column_names:
+                query = found.column("query_index").to_numpy() + start
+                found = found.drop_columns(["query_index"])
+            else:
+                query = np.full(len(found), start)
+            parts.append((query, found))
+        query = np.concatenate([query for query, _ in parts]).astype(np.int64)
+        found = pa.concat_tables([found for _, found in parts])
+        vectors = found.column("vector").combine_chunks().flatten().to_numpy()
+        vectors = vectors.reshape(-1, queries.shape[1])
+        score = np.einsum("hd,hd->h", queries[query], vectors)
+        order = np.lexsort((-score, query))
+        columns = found.drop_columns(["vector", "_distance"]).take(order).to_pandas()
+        return Hits(query[order], score[order], vectors[order], dict(columns.items()))
+
+    def build_index(self, n_partitions=None):
+        """Make searches fast and approximate: group rows, and look at the nearest groups only.
+
+        Rows that are added later are searched exactly, until this is called again.
+
+        Parameters
+        ----------
+        n_partitions : int or None, default=None
+            Number of groups; None takes the square root of the number of rows.
+
+        Returns
+        -------
+        self : object
+        """
+        from lancedb.index import IvfFlat
+
+        for kind, table in self._tables.items():
+            table.optimize()
+            n = n_partitions or max(1, round(self.count(kind) ** 0.5))
+            table.create_index("vector", config=IvfFlat(distance_type="dot", num_partitions=n))
+        return self
+
+    def _id_type(self, kind):
+        types = self.types(kind)
+        return () if not types else str if types["id"] == "str" else int
+
+
+def _among(ids):
+    """Spell a condition that the id is one of some."""
+    quoted = (
+        "'" + id_.replace("'", "''") + "'" if isinstance(id_, str) else str(id_) for id_ in ids
+    )
+    return f"id IN ({', '.join(quoted)})"
+
+
+def _as_arrow(column):
+    import pyarrow as pa
+
+    if isinstance(column, Strings):
+        return pa.array(column.take(np.arange(len(column))), pa.string())
+    return pa.array(column)

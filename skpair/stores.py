@@ -1,0 +1,134 @@
+"""Where an index keeps its rows: embeddings, ids and metadata, in memory or in a mapped file."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import index_file
+from .columns import Segment, Strings, as_series, merge, type_of
+from .nearest import top_k
+
+KINDS = ("images", "skeletons")
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What a search found: a row for each query and result, the best of a query first."""
+
+    query: np.ndarray  # (h,) int64
+    score: np.ndarray  # (h,) float32
+    embeddings: np.ndarray  # (h, d) float32
+    columns: dict  # by name, Series of h values; the first is "id"
+
+
+class MemoryStore:
+    """Rows in memory, or in a file that is mapped into it; searches are exact.
+
+    Rows are kept in segments that do not change, each more than twice as long as the next, so that
+    adding moves a row a few times at most, and a search is not disturbed by it.
+
+    Attributes
+    ----------
+    space : str or None
+        Digest of the networks that all embeddings come from.
+    """
+
+    def __init__(self):
+        self.space = None
+        self._segments = dict.fromkeys(KINDS, ())
+        self._ids = dict.fromkeys(KINDS)  # sets, made when first needed
+
+    def count(self, kind):
+        """Count the rows of a kind."""
+        return sum(map(len, self._segments[kind]))
+
+    def types(self, kind):
+        """Name the types of the columns, "id" first; empty where there are no rows."""
+        segments = self._segments[kind]
+        return {k: type_of(v) for k, v in segments[0].columns.items()} if segments else {}
+
+    def known(self, kind, ids):
+        """Give those of some ids that are there."""
+        if self._ids[kind] is None:
+            segments = self._segments[kind]
+            self._ids[kind] = {id_ for segment in segments for id_ in segment.ids().tolist()}
+        return [id_ for id_ in ids if id_ in self._ids[kind]]
+
+    def next_id(self, kind):
+        """Give an integer beyond all ids of a kind, which are integers."""
+        highest = [segment.columns["id"].max() for segment in self._segments[kind]]
+        return int(max(highest, default=-1)) + 1
+
+    def add(self, kind, embeddings, columns, space):
+        """Add rows, with new ids."""
+        new = Segment(embeddings, columns)
+        segments = [*self._segments[kind], new]
+        while len(segments) > 1 and len(segments[-2]) <= 2 * len(segments[-1]):
+            segments[-2:] = [merge(segments[-2:])]
+        self.space = space
+        self._segments[kind] = tuple(segments)
+        if self._ids[kind] is not None:
+            self._ids[kind].update(new.ids().tolist())
+
+    def remove(self, kind, ids):
+        """Remove rows by their ids, which are there."""
+        ids = set(ids)
+        segments = []
+        for segment in self._segments[kind]:
+            keep = np.array([id_ not in ids for id_ in segment.ids().tolist()], dtype=bool)
+            if keep.any():
+                segments.append(segment if keep.all() else segment.subset(np.flatnonzero(keep)))
+        self._segments[kind] = tuple(segments)
+        if self._ids[kind] is not None:
+            self._ids[kind] -= ids
+
+    def search(self, kind, queries, k, where):
+        """Find the `k` best rows for each query: Hits."""
+        segments = self._segments[kind]
+        starts = np.cumsum([0] + [len(segment) for segment in segments])
+        found = [top_k(queries, segment.embeddings, k) for segment in segments]
+        scores = np.hstack([scores for scores, _ in found])
+        rows = np.hstack([rows + start for (_, rows), start in zip(found, starts, strict=False)])
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        scores = np.take_along_axis(scores, best, axis=1)
+        rows = np.take_along_axis(rows, best, axis=1).ravel()
+        columns = {
+            name: as_series(_gather(segments, starts, rows, lambda s, name=name: s.columns[name]))
+            for name in segments[0].columns
+        }
+        return Hits(
+            np.repeat(np.arange(len(queries)), scores.shape[1]),
+            scores.ravel(),
+            _gather(segments, starts, rows, lambda segment: segment.embeddings),
+            columns,
+        )
+
+    def save(self, path):
+        """Write all rows to a file."""
+        index_file.write(path, self.space, self._segments)
+
+    @classmethod
+    def load(cls, path):
+        """Map a file."""
+        store = cls()
+        store.space, segments = index_file.read(path)
+        for kind in KINDS:
+            store._segments[kind] = segments[kind]
+        return store
+
+
+def _gather(segments, starts, rows, values_of):
+    """Take rows, numbered through all segments, of what `values_of` gives of a segment."""
+    place = np.searchsorted(starts, rows, side="right") - 1  # which segment
+    gathered = None
+    for number, segment in enumerate(segments):
+        here = np.flatnonzero(place == number)
+        column = values_of(segment)
+        if isinstance(column, Strings):
+            part = column.take(rows[here] - starts[number])
+        else:
+            part = column[rows[here] - starts[number]]
+        if gathered is None:
+            gathered = np.empty((len(rows), *part.shape[1:]), part.dtype)
+        gathered[here] = part
+    return gathered

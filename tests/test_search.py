@@ -1,0 +1,584 @@
+import json
+import pickle
+import sys
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+import torch
+from sklearn.exceptions import NotFittedError
+
+from skpair import PairEncoder, PairMatcher
+from skpair.search import MatchIndex
+
+COLUMNS = ["query", "rank", "id", "score", "case"]
+
+
+@pytest.fixture(scope="module")
+def matcher(features):
+    return PairMatcher(max_epochs=3, random_state=0).fit(*features)
+
+
+@pytest.fixture(params=["memory", "loaded", "lance"])
+def index(request, features, matcher, tmp_path):
+    """120 images with metadata, and 20 skeletons with names, in each kind of store."""
+    X, y = features
+    store = None
+    if request.param == "lance":
+        pytest.importorskip("lancedb")
+        from skpair.lance import LanceStore
+
+        store = LanceStore(tmp_path / "lance")
+    index = MatchIndex(matcher, store)
+    metadata = {"depth": np.arange(120) / 2, "station": [f"S{i % 3}" for i in range(120)]}
+    index.add_images(X[:50], metadata={k: v[:50] for k, v in metadata.items()})
+    index.add_images(X[50:], metadata={k: v[50:] for k, v in metadata.items()})
+    index.add_skeletons(X[:20], ids=[f"skéleton '{i}'" for i in range(20)])
+    if request.param == "loaded":
+        index.save(tmp_path / "index")
+        index = MatchIndex.load(tmp_path / "index", matcher)
+    return index
+
+
+def test_images_by_skeletons(index, features, matcher):
+    X, _ = features
+    found = index.search_images(X[:7], k=4)
+    assert found.columns.tolist() == [*COLUMNS, "depth", "station"]
+    assert found["query"].tolist() == np.repeat(np.arange(7), 4).tolist()
+    assert found["rank"].tolist() == [1, 2, 3, 4] * 7
+    similarity = matcher.similarity_matrix(X, X[:7])  # (images, skeletons)
+    best = -np.sort(-similarity, axis=0)[:4].T.ravel()
+    np.testing.assert_allclose(found["score"], best, rtol=1e-5)
+    np.testing.assert_allclose(found["score"], similarity[found["id"], found["query"]], rtol=1e-5)
+    assert found["score"].dtype == np.float32 and found["id"].dtype == np.int64
+    assert found["case"].tolist() == matcher.predict(X[found["id"]]).tolist()
+    np.testing.assert_array_equal(found["depth"], found["id"] / 2)
+    assert found["station"].tolist() == [f"S{i % 3}" for i in found["id"]]
+
+
+def test_skeletons_by_images(index, features, matcher):
+    X, y = features
+    found = index.search_skeletons(X[5:8], k=100)
+    assert found.columns.tolist() == COLUMNS
+    assert len(found) == 3 * 20  # as many as there are
+    row = found["id"].str.extract(r"skéleton '(\d+)'")[0].astype(int)
+    assert sorted(row[:20]) == list(range(20))
+    similarity = matcher.similarity_matrix(X[5:8], X[:20])
+    np.testing.assert_allclose(found["score"], similarity[found["query"], row], rtol=1e-5)
+    assert (found.groupby("query")["score"].diff().dropna() <= 0).all()
+    # layers that learned for a moment name most skeletons rightly
+    assert (found["case"].to_numpy() == y[row]).mean() > 0.8
+
+
+def test_adding_and_removing(index, features):
+    X, _ = features
+    assert len(index) == 140
+    assert repr(index) == "MatchIndex(120 images, 20 skeletons)"
+    best = index.search_images(X[:1], k=1)["id"][0]
+    assert index.remove([best, "skéleton '3'"]) is index
+    assert repr(index) == "MatchIndex(119 images, 19 skeletons)"
+    assert best not in set(index.search_images(X[:1], k=200)["id"])
+    metadata = pd.DataFrame({"station": ["T"], "depth": [7]}, index=["any"])
+    index.add_images(X[[best]], ids=[best], metadata=metadata)
+    found = index.search_images(X[:1], k=1)
+    assert found["id"][0] == best
+    assert found.loc[0, ["depth", "station"]].tolist() == [7.0, "T"]
+    index.add_images(X[:1], metadata=metadata)
+    assert set(index.search_images(X[:1], k=200)["id"]) == set(range(121))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ids": [5, 300, 7, 300]}, "given more than once: 300"),
+        ({"ids": [500, 7, 501, 5]}, "ids of images are in the index already: "),
+        ({"ids": ["a", "b", "c", "d"]}, "ids of the images: int64 before, but now str"),
+        ({"ids": [1.5, 2, 3, 4]}, "int or str, got 1.5"),
+        ({"ids": [900, "b", 901, 902]}, "got both: 900, 'b'"),
+        ({"ids": [True, 2, 3, 4]}, "int or str, got True"),
+        ({"ids": [500]}, "ids has 1 values, but there are 4 images"),
+        ({"ids": [2**70, 1, 2, 3]}, "fit into 64 bits"),
+        ({"ids": [[500, 501, 502, 503]]}, r"shape \(n,\)"),
+        ({"metadata": None}, r"columns \['depth', 'station'\], but those of the new ones are \[\]"),
+        ({"metadata": {"depth": [1.0], "station": ["a"]}}, "'depth' has 1 values, .* 4 images"),
+        (
+            {"metadata": {"depth": list("abcd"), "station": list("abcd")}},
+            "float64 before.* now str",
+        ),
+        ({"metadata": {"depth": [[1]] * 4, "station": list("abcd")}}, "'depth' is of the type"),
+        ({"metadata": {"score": [1.0] * 4}}, "by none of"),
+        ({"metadata": {3: [1.0] * 4}}, "different strings"),
+    ],
+)
+def test_a_refused_add_changes_nothing(index, features, arguments, message):
+    X, _ = features
+    before = index.search_images(X[:3], k=130)
+    arguments = {"metadata": {"depth": [1.0] * 4, "station": list("abcd")}} | arguments
+    with pytest.raises(ValueError, match=message):
+        index.add_images(X[:4], **arguments)
+    assert len(index) == 140
+    pd.testing.assert_frame_equal(index.search_images(X[:3], k=130), before)
+
+
+def test_embeddings_that_are_not_finite_are_refused(index, features, monkeypatch):
+    X, _ = features
+    broken = np.ones((3, 64), np.float32)
+    broken[1, 5] = np.nan
+    monkeypatch.setattr(index.matcher, "embed_skeletons", lambda X: broken, raising=False)
+    with pytest.raises(ValueError, match="not finite: rows 1"):
+        index.add_skeletons(X[:3], ids=list("abc"))
+    assert len(index) == 140
+
+
+def test_ids_that_cannot_be_removed_are_named(index):
+    with pytest.raises(KeyError, match="not in the index: 777"):
+        index.remove([1, 777])
+    with pytest.raises(KeyError, match="not in the skeletons of the index: 1"):
+        index.remove(1, kind="skeletons")
+    with pytest.raises(KeyError, match="'nobody'"):
+        index.remove("nobody")
+    with pytest.raises(ValueError, match="kind='birds' is unknown"):
+        index.remove(1, kind="birds")
+    assert len(index.remove([])) == 140
+
+
+def test_ids_of_both_kinds_are_ambiguous(features, matcher):
+    X, _ = features
+    index = MatchIndex(matcher).add_images(X[:5]).add_skeletons(X[:3])
+    with pytest.raises(ValueError, match="Both an image and a skeleton have these ids: 1, 2"):
+        index.remove([1, 2, 4])
+    index.remove([1, 2], kind="skeletons").remove(2)
+    assert repr(index) == "MatchIndex(4 images, 1 skeletons)"
+    with pytest.raises(KeyError):
+        index.remove(1, kind="skeletons")
+
+
+def test_an_empty_index(features, matcher):
+    X, _ = features
+    index = MatchIndex(matcher)
+    for found in (index.search_images(X[:3]), index.search_skeletons(X[:3])):
+        assert found.columns.tolist() == COLUMNS
+        assert len(found) == 0
+    index.add_images(X[:3], ids=list("abc")).remove(list("abc"))
+    assert len(index) == 0 and len(index.search_images(X[:3])) == 0
+    index.add_images(X[:2])  # ids of another kind, now that there are none
+    assert sorted(index.search_images(X[:1])["id"]) == [0, 1]
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_k_must_be_positive(index, features, k):
+    with pytest.raises(ValueError, match="k must be >= 1"):
+        index.search_images(features[0][:1], k=k)
+
+
+def test_cases_of_the_metadata_are_taken_as_they_are(features, matcher):
+    X, y = features
+    names = np.array(["w", "x", "y", "z"])[y]
+    index = MatchIndex(matcher).add_skeletons(X, metadata=pd.DataFrame({"a": y, "case": names}))
+    found = index.search_skeletons(X[:2], k=3)
+    assert found.columns.tolist() == [*COLUMNS, "a"]
+    assert found["case"].tolist() == names[found["id"]].tolist()
+
+
+def test_cases_follow_what_the_matcher_knows(features):
+    X, y = features
+    matcher = PairMatcher(max_epochs=3, gallery="skeletons", random_state=0).fit(X, y)
+    index = MatchIndex(matcher).add_images(X)
+    assert set(index.search_images(X[:1], k=200)["case"]) == {0, 1, 2, 3}
+    matcher.remove_cases(3)  # no training: the embeddings are the same
+    assert set(index.search_images(X[:1], k=200)["case"]) == {0, 1, 2}
+    matcher.set_params(unknown_label=9)
+    found = index.search_images(X[:1], k=200)
+    assert found["case"].tolist() == matcher.predict(X[found["id"]]).tolist()
+    assert 9 in set(found["case"])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.Series([True, False, True]),
+        pd.Series([1, 2, 3], dtype=np.uint8),
+        pd.Series([1.5, np.nan, 3], dtype=np.float32),
+        pd.Series(["a", "", "ß"]),
+        pd.to_datetime(pd.Series(["2020-01-01", None, "2021-05-05"])),
+    ],
+)
+def test_metadata_come_back_as_they_were(index, features, matcher, values, tmp_path):
+    X, _ = features
+    index.remove(range(120))
+    index.add_images(X[:3], metadata=pd.DataFrame({"m": values}))
+    found = index.search_images(X[:1], k=3)
+    expected = values[found["id"]].reset_index(drop=True)
+    pd.testing.assert_series_equal(found["m"], expected, check_names=False)
+
+
+def test_metadata_go_by_position(features, matcher):
+    X, _ = features
+    columns = {"a": pd.Series([1, 2, 3]), "b": pd.Series([1, 2, 3], index=[2, 1, 0])}
+    found = MatchIndex(matcher).add_images(X[:3], metadata=columns).search_images(X[:1])
+    assert found["a"].tolist() == found["b"].tolist() == (found["id"] + 1).tolist()
+    with pytest.raises(TypeError, match="a DataFrame or a dict of columns"):
+        MatchIndex(matcher).add_images(X[:3], metadata=[1, 2, 3])
+    with pytest.raises(ValueError, match="'a' has 1 values, but there are 3 images"):
+        MatchIndex(matcher).add_images(X[:3], metadata={"a": 1})
+
+
+def test_missing_strings_and_categories(index, features):
+    X, _ = features
+    index.remove(range(120))
+    metadata = {"s": ["a", None, "b"], "c": pd.Categorical(["x", "y", "x"])}
+    found = index.add_images(X[:3], metadata=metadata).search_images(X[:1], k=3).set_index("id")
+    assert found["s"].isna().tolist() == (found.index == 1).tolist()
+    assert found["c"].sort_index().tolist() == ["x", "y", "x"]
+
+
+# ---- the matcher ---------------------------------------------------------------------------------
+
+
+def test_a_matcher_that_learns_anew_is_not_mixed(features, tmp_path):
+    X, y = features
+    matcher = PairMatcher(max_epochs=1, random_state=0).fit(X, y)
+    index = MatchIndex(matcher).add_images(X)
+    index.save(tmp_path / "index")
+    index.search_images(X[:1])
+    matcher.fit(X, y)  # the same once more: the same networks
+    index.search_images(X[:1])
+    matcher.set_params(random_state=1).fit(X, y)
+    for use in (index.search_images, index.search_skeletons, index.add_images, index.add_skeletons):
+        with pytest.raises(ValueError, match="has learned anew"):
+            use(X[:1])
+    with pytest.raises(ValueError, match="has learned anew, or is another one"):
+        MatchIndex.load(tmp_path / "index", matcher)
+    index.remove(range(120))
+    index.add_images(X[:2])  # nothing is mixed
+
+
+def test_weights_changed_in_place_are_seen(features):
+    X, y = features
+    matcher = PairMatcher(max_epochs=1, random_state=0).fit(X, y)
+    index = MatchIndex(matcher).add_images(X)
+    with torch.no_grad():
+        next(matcher.layers_.skeleton.parameters()).data[0, 0] += 1
+    with pytest.raises(ValueError, match="has learned anew"):
+        index.search_images(X[:1])
+
+
+def test_the_towers_belong_to_the_space(digits):
+    X, y = digits
+    frozen = PairEncoder("identity", "identity")
+    matcher = PairMatcher(frozen, max_epochs=1, random_state=0).fit(X, y)
+    index = MatchIndex(matcher).add_images(X[:, 0]).add_skeletons(X[:, 1])
+    assert len(index.search_skeletons(X[:3, 0], k=2)) == 6
+    matcher.encoder_.towers_.register_buffer("scale", torch.ones(1))
+    with pytest.raises(ValueError, match="has learned anew"):
+        index.search_skeletons(X[:3, 0])
+
+
+def test_only_fitted_matchers_with_a_similarity(features):
+    with pytest.raises(NotFittedError):
+        MatchIndex(PairMatcher())
+    matcher = PairMatcher(max_epochs=1, loss="binary_cross_entropy").fit(*features)
+    with pytest.raises(ValueError, match="'binary_cross_entropy', compares .* by a network"):
+        MatchIndex(matcher)
+
+
+def test_bad_rows_raise_what_the_matcher_raises(index, features):
+    X, _ = features
+    with pytest.raises(ValueError, match="features"):
+        index.search_images(X[:3, :3])
+    with pytest.raises(ValueError, match="0 sample"):
+        index.add_images(X[:0])
+
+
+# ---- growth, threads, copies ---------------------------------------------------------------------
+
+
+def test_adding_moves_rows_a_few_times_only(features, matcher, monkeypatch):
+    from skpair import stores
+
+    moved = []
+    merge = stores.merge
+    monkeypatch.setattr(stores, "merge", lambda s: moved.append(sum(map(len, s))) or merge(s))
+    monkeypatch.setattr(matcher, "transform", lambda X: X[:, :5], raising=False)
+    X = np.random.default_rng(0).normal(size=(2000, 20)).astype(np.float32)
+    index = MatchIndex(matcher)
+    for start in range(0, 2000, 10):
+        index.add_images(X[start : start + 10])
+    assert sum(moved) < 2000 * 10  # copying all every time would be 200,000
+    store = index.store
+    hits = store.search("images", X[:4, :5], 6, None)
+    expected = np.argsort(-X[:4, :5] @ X[:, :5].T, axis=1)[:, :6]
+    assert hits.columns["id"].tolist() == expected.ravel().tolist()
+
+
+def test_searches_beside_additions(features, matcher):
+    X, _ = features
+    index = MatchIndex(matcher).add_images(X[:10])
+    failed = []
+
+    def search():
+        try:
+            for _ in range(20):
+                found = index.search_images(X[:2], k=1000)
+                assert (
+                    found["id"].is_unique
+                    or found.groupby("query")["id"].nunique().eq(len(found) // 2).all()
+                )
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for i in range(10):
+        index.add_images(X[10 + i : 11 + i])
+        index.remove(i)
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert len(index) == 10
+
+
+def test_pickle(features, matcher):
+    X, _ = features
+    index = MatchIndex(matcher).add_images(X)
+    copied = pickle.loads(pickle.dumps(index))
+    pd.testing.assert_frame_equal(copied.search_images(X[:3]), index.search_images(X[:3]))
+
+
+# ---- the file ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(features, matcher, tmp_path):
+    X, _ = features
+    index = MatchIndex(matcher).add_images(X, metadata={"s": list("abc") * 40})
+    index.add_skeletons(X[:9], ids=list("abcdefghi"))
+    path = tmp_path / "an.index"
+    index.save(path)
+    return index, path
+
+
+def test_what_is_loaded_is_what_was_saved(saved, features, matcher):
+    X, _ = features
+    index, path = saved
+    loaded = MatchIndex.load(path, matcher)
+    assert repr(loaded) == repr(index)
+    for name in ("search_images", "search_skeletons"):
+        found = [getattr(i, name)(X[:5], k=7) for i in (index, loaded)]
+        pd.testing.assert_frame_equal(*found)
+    with pytest.raises(ValueError, match="in the index already: 5"):
+        loaded.add_images(X[:1], ids=[5], metadata={"s": ["a"]})
+
+
+def test_a_matcher_that_was_saved_itself_is_the_same(saved, features, matcher):
+    index, path = saved
+    matcher.save(path.with_suffix(".matcher"))
+    loaded = MatchIndex.load(path, PairMatcher.load(path.with_suffix(".matcher")))
+    found = [i.search_images(features[0][:5]) for i in (index, loaded)]
+    pd.testing.assert_frame_equal(*found)
+
+
+def test_saving_over_the_file_that_is_mapped(saved, features, matcher):
+    X, _ = features
+    _, path = saved
+    loaded = MatchIndex.load(path, matcher)
+    loaded.remove(range(100)).remove(["a", "i"])
+    loaded.add_images(X[:1], metadata={"s": ["new"]})
+    before = loaded.search_images(X[:3], k=50)
+    loaded.save(path)
+    again = MatchIndex.load(path, matcher)
+    assert repr(again) == "MatchIndex(21 images, 7 skeletons)"
+    for index in (loaded, again):
+        pd.testing.assert_frame_equal(index.search_images(X[:3], k=50), before)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_failed_save_leaves_the_file_as_it_was(saved, features, matcher, monkeypatch):
+    _, path = saved
+    before = path.read_bytes()
+    index = MatchIndex.load(path, matcher).remove(range(50))
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", fail)
+        with pytest.raises(OSError, match="No space left"):
+            index.save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_an_empty_index_can_be_saved(matcher, tmp_path, features):
+    MatchIndex(matcher).save(tmp_path / "empty")
+    index = MatchIndex.load(tmp_path / "empty", matcher)
+    assert len(index.add_images(features[0][:2])) == 2
+
+
+@pytest.mark.parametrize("keep", [0, 5, 8, 300, -1])
+def test_truncated_files_are_refused(saved, matcher, keep):
+    _, path = saved
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"an\.index' is not the file of an index"):
+        MatchIndex.load(path, matcher)
+
+
+def change_header(path, change):
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    entries = json.loads(data[8 : 8 + length])
+    header = json.loads(entries["__metadata__"]["skpair"])
+    change(entries, header)
+    entries["__metadata__"]["skpair"] = json.dumps(header)
+    text = json.dumps(entries).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entries, header: header.update(format=99),
+        lambda entries, header: header.update(kind="PairMatcher"),
+        lambda entries, header: header["rows"]["images"].update(n_segments=2),
+        lambda entries, header: header["rows"]["images"].update(n_segments=0),
+        lambda entries, header: header["rows"].pop("skeletons"),
+        lambda entries, header: header["rows"]["images"]["columns"][0].__setitem__(1, "object"),
+        lambda entries, header: header["rows"]["images"]["columns"][0].__setitem__(1, "float64"),
+        lambda entries, header: entries["images/0/embeddings"].update(shape=[64, 120]),
+        lambda entries, header: entries["images/0/embeddings"].update(dtype="I32"),
+        lambda entries, header: header["rows"]["images"]["columns"][0].__setitem__(0, "name"),
+        lambda entries, header: header["rows"]["images"]["columns"].clear(),
+    ],
+)
+def test_headers_that_do_not_fit_are_refused(saved, matcher, change):
+    _, path = saved
+    change_header(path, change)
+    with pytest.raises(ValueError, match="is not the file of an index"):
+        MatchIndex.load(path, matcher)
+
+
+def test_strings_that_do_not_follow_one_another_are_refused(saved, matcher):
+    index, path = saved
+    index.store._segments["skeletons"][0].columns["id"].ends[3] = 2**40
+    index.save(path)
+    with pytest.raises(ValueError, match="do not follow one another"):
+        MatchIndex.load(path, matcher)
+
+
+def test_foreign_files_are_refused(matcher, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "opened"), "w")
+
+    foreign = {
+        "pickle": pickle.dumps(Evil()),
+        "text": b"station,depth\n1,2\n" * 100,
+        "safetensors": safetensors.numpy.save({"images/0/embeddings": np.ones((2, 3))}),
+    }
+    for name, data in foreign.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=f"{name}' is not the file of an index"):
+            MatchIndex.load(tmp_path / name, matcher)
+    assert not (tmp_path / "opened").exists()
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        MatchIndex.load(tmp_path / "nowhere", matcher)
+    with pytest.raises(IsADirectoryError):
+        MatchIndex.load(tmp_path, matcher)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        MatchIndex(matcher).save(tmp_path / "nowhere" / "index")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is mapped")
+def test_opening_reads_no_embeddings(saved, matcher):
+    _, path = saved
+    index = MatchIndex.load(path, matcher)
+    with open("/proc/self/maps") as maps:
+        assert str(path) in maps.read()
+    assert len(index) == 129
+
+
+# ---- LanceDB -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lance(tmp_path):
+    pytest.importorskip("lancedb")
+    from skpair.lance import LanceStore
+
+    return lambda **kwargs: LanceStore(tmp_path / "specimens", **kwargs)
+
+
+def test_a_database_is_searched_under_a_condition(lance, features, matcher):
+    X, _ = features
+    metadata = {"depth": np.arange(120), "station": ["A", "B'"] * 60}
+    index = MatchIndex(matcher, lance()).add_images(X, metadata=metadata)
+    found = index.search_images(X[:3], k=5, where="depth < 40 AND station = 'B'''")
+    assert len(found) == 15
+    assert (found["depth"] < 40).all() and set(found["station"]) == {"B'"}
+    scores = matcher.similarity_matrix(X[1:40:2], X[:3])
+    np.testing.assert_allclose(found["score"][::5], scores.max(axis=0), rtol=1e-5)
+    assert found["rank"].tolist() == [1, 2, 3, 4, 5] * 3
+    assert len(index.search_images(X[:3], where="depth > 1000")) == 0
+    assert index.search_images(X[:1], where="depth > 1000").columns.tolist()[:5] == COLUMNS
+    with pytest.raises(ValueError, match="where='height < 3' cannot be asked: .*height"):
+        index.search_images(X[:3], where="height < 3")
+
+
+def test_a_database_is_opened_again(lance, features, matcher):
+    X, y = features
+    index = MatchIndex(matcher, lance()).add_images(X).add_skeletons(X[:5], ids=list("abcde"))
+    again = MatchIndex(matcher, lance())
+    assert repr(again) == "MatchIndex(120 images, 5 skeletons)"
+    pd.testing.assert_frame_equal(again.search_images(X[:9]), index.search_images(X[:9]))
+    with pytest.raises(ValueError, match="already: 'c'"):
+        again.add_skeletons(X[:1], ids=["c"])
+    assert len(again.add_images(X[:1])) == 126
+    with pytest.raises(ValueError, match="on disk already"):
+        again.save("anywhere")
+    other = PairMatcher(max_epochs=1, random_state=7).fit(X, y)
+    with pytest.raises(ValueError, match="or is another one"):
+        MatchIndex(other, lance())
+
+
+def test_a_database_finds_what_an_exact_search_finds(lance, features, matcher, monkeypatch):
+    X, _ = features
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(3000, 64)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    monkeypatch.setattr(matcher, "transform", lambda X: embeddings, raising=False)
+    index = MatchIndex(matcher, lance(n_probes=30)).add_images(embeddings)
+    exact = MatchIndex(matcher).add_images(embeddings)
+    expected = exact.search_images(X, k=10)
+    found = index.search_images(X, k=10)
+    assert (found["id"] == expected["id"]).mean() > 0.999
+    index.store.build_index(n_partitions=50)
+    found = index.search_images(X, k=10)
+    both = found.merge(expected, on=["query", "id"])
+    assert 0.7 < len(both) / len(expected)
+    np.testing.assert_allclose(both["score_x"], both["score_y"], rtol=1e-4, atol=1e-6)
+
+
+def test_odd_databases_are_refused(lance, features, matcher, tmp_path):
+    import lancedb
+
+    X, _ = features
+    index = MatchIndex(matcher, lance())
+    with pytest.raises(ValueError, match="can be called 'vector'"):
+        index.add_images(X[:2], metadata={"vector": [1, 2]})
+    assert len(index) == 0
+    lancedb.connect(tmp_path / "foreign").create_table("images", data=[{"id": 1}])
+    from skpair.lance import LanceStore
+
+    with pytest.raises(ValueError, match="'images' in .* is not of skpair"):
+        LanceStore(tmp_path / "foreign")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError):
+        LanceStore(tmp_path / "file")
+
+
+def test_where_needs_a_database(features, matcher):
+    with pytest.raises(ValueError, match="LanceStore"):
+        MatchIndex(matcher).search_images(features[0][:1], where="depth < 3")
