@@ -8,8 +8,7 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 from scipy import stats
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.linear_model import LogisticRegression
+from sklearn.base import clone
 from sklearn.metrics import f1_score, get_scorer, precision_score, recall_score
 from sklearn.model_selection import (
     GridSearchCV,
@@ -18,259 +17,31 @@ from sklearn.model_selection import (
     check_cv,
     cross_validate,
 )
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import Bunch, _safe_indexing
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from . import pairs
-from .calibration import PairCounts
-from .encoder import check_cases
-from .matcher import PairMatcher
+from .controls import (
+    OneHotSkeletons,
+    TwoClassifiers,
+    image_only,
+    one_hot_skeletons,
+    two_classifiers,
+)
 from .metrics import SCORERS, PairScorer
 from .training import check_choice, check_number, draw_seed
 
-# ---- controls ------------------------------------------------------------------------------------
-
-
-def image_only(classifier=None):
-    """Make the control that names cases without a look at any skeleton.
-
-    What a matcher names better, it owes to the matching. It has no opinion on pairs.
-
-    Parameters
-    ----------
-    classifier : classifier or None, default=None
-        Learns from the encodings of images. None means logistic regression with balanced weights
-        of the cases and ``C=0.01``, which is right for towers that know the training rows.
-
-    Returns
-    -------
-    Pipeline
-        Takes feature rows (put a PairEncoder before it for others): picks their first half,
-        standardizes its columns, classifies.
-    """
-    return make_pipeline(FunctionTransformer(_first_half), _standardized(classifier))
-
-
-def two_classifiers(classifier=None):
-    """Make the control that reads both kinds, but never compares them.
-
-    One classifier a kind; the probability that an image and a skeleton share a case is the sum
-    over cases of P(case given image) times P(case given skeleton).
-
-    Parameters
-    ----------
-    classifier : classifier or None, default=None
-        Cloned for each kind; must have `predict_proba`. None means logistic regression on
-        standardized columns, as `image_only` has it.
-
-    Returns
-    -------
-    TwoClassifiers
-        Takes feature rows (put a PairEncoder before it for others).
-    """
-    return TwoClassifiers(classifier)
-
-
-def one_hot_skeletons(matcher=None, random_state=None):
-    """Make the control that learns from the codes of cases in the place of skeletons.
-
-    What it names as well as the same matcher with real skeletons, the drawings had no part in.
-
-    Parameters
-    ----------
-    matcher : PairMatcher or None, default=None
-        Learns from the encodings of images and, as skeletons, one column per case. None means a
-        default one.
-    random_state : int, RandomState instance or None, default=None
-        That of the default matcher.
-
-    Returns
-    -------
-    OneHotSkeletons
-        Takes feature rows (put a PairEncoder before it for others).
-    """
-    return OneHotSkeletons(matcher, random_state)
-
-
-def _first_half(X):
-    _check_features(pairs.layout_name(X), "image_only")
-    return pairs.split_pairs(X)[0]
-
-
-def _check_features(layout, control):
-    if layout != "features":
-        raise ValueError(
-            f"X holds {layout}, but {control} takes feature rows; put a PairEncoder before it: "
-            "make_pipeline(PairEncoder(), ...)."
-        )
-
-
-def _standardized(classifier):
-    if classifier is None:
-        classifier = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
-    return make_pipeline(StandardScaler(), classifier)
-
-
-class _Control(ClassifierMixin, BaseEstimator):
-    """What the controls with a `fit` of their own share."""
-
-    def _fit_rows(self, X, y):
-        images, skeletons, self.layout_, y = pairs.fit_pairs(self, X, y)
-        _check_features(self.layout_.name, type(self).__name__)
-        self.classes_, codes = check_cases(y)
-        return images.read(slice(None)), skeletons.read(slice(None)), codes
-
-    def _images(self, X):
-        check_is_fitted(self)
-        return pairs.image_half(self, X).read(slice(None))
-
-    def __sklearn_tags__(self):
-        """Tell scikit-learn that half of the columns is ignored when naming cases."""
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.poor_score = True
-        return tags
-
-
-class TwoClassifiers(_Control):
-    """Two classifiers, one a kind, that are never compared in training: see `two_classifiers`.
-
-    Parameters
-    ----------
-    classifier : classifier or None, default=None
-        Cloned for each kind. None means logistic regression.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_cases,)
-        The cases.
-    image_classifier_, skeleton_classifier_ : Pipeline
-        Fitted on standardized columns.
-    threshold_ : float
-        `pair_proba_matrix` from which on a pair is called the same, by the training rows.
-    """
-
-    def __init__(self, classifier=None):
-        self.classifier = classifier
-
-    def fit(self, X, y):
-        """Learn to name the cases of images, and those of skeletons.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Feature rows.
-        y : array-like of shape (n,)
-            Case of each row.
-
-        Returns
-        -------
-        self : object
-        """
-        images, skeletons, codes = self._fit_rows(X, y)
-        classifier = None if self.classifier is None else clone(self.classifier)
-        if classifier is not None and not hasattr(classifier, "predict_proba"):
-            raise TypeError(f"classifier must have predict_proba, got {classifier!r}.")
-        self.image_classifier_ = clone(_standardized(classifier)).fit(images, codes)
-        self.skeleton_classifier_ = clone(_standardized(classifier)).fit(skeletons, codes)
-        same = codes[:, None] == codes[None, :]
-        proba = self.pair_proba_matrix(X)
-        self.threshold_ = PairCounts().add(same, proba).best_threshold()
-        return self
-
-    def predict(self, X):
-        """Name the case of each image: (n,) labels."""
-        images = self._images(X)
-        return self.classes_[self.image_classifier_.predict(images)]
-
-    def predict_proba(self, X):
-        """Give the probability of each case for each image: (n, n_cases)."""
-        images = self._images(X)
-        return self.image_classifier_.predict_proba(images)
-
-    def pair_proba_matrix(self, X, *rest):
-        """Give the probability that every image and every skeleton share a case.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Feature rows; or the encodings of n images, followed by those of m skeletons.
-        *rest : array-like
-            The skeletons, in the form ``pair_proba_matrix(X_img, X_skel)``.
-
-        Returns
-        -------
-        ndarray of shape (n, m)
-        """
-        check_is_fitted(self, "skeleton_classifier_")
-        images, skeletons = pairs.pair_halves(self, X, rest, aligned=False)
-        p = self.image_classifier_.predict_proba(images.read(slice(None)))
-        q = self.skeleton_classifier_.predict_proba(skeletons.read(slice(None)))
-        return p @ q.T
-
-
-class OneHotSkeletons(_Control):
-    """A matcher that learns from one-hot codes in the place of skeletons: see `one_hot_skeletons`.
-
-    Parameters
-    ----------
-    matcher : PairMatcher or None, default=None
-        It is cloned. None means a default one.
-    random_state : int, RandomState instance or None, default=None
-        That of the default matcher.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_cases,)
-        The cases.
-    matcher_ : PairMatcher
-        The fitted matcher.
-    """
-
-    def __init__(self, matcher=None, random_state=None):
-        self.matcher = matcher
-        self.random_state = random_state
-
-    def fit(self, X, y):
-        """Learn to match images with the codes of their cases.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, p)
-            Feature rows; their second halves are not looked at.
-        y : array-like of shape (n,)
-            Case of each row.
-
-        Returns
-        -------
-        self : object
-        """
-        images, _, codes = self._fit_rows(X, y)
-        if self.matcher is None:
-            matcher = PairMatcher(random_state=self.random_state)
-        else:
-            matcher = clone(self.matcher)
-        one_hot = np.eye(len(self.classes_), dtype=np.float32)[codes]
-        self.matcher_ = matcher.fit(pairs.stack_pairs(images, one_hot), self.classes_[codes])
-        return self
-
-    def predict(self, X):
-        """Name the case of each image: (n,) labels."""
-        X = self._padded(X)
-        return self.matcher_.predict(X)
-
-    def predict_proba(self, X):
-        """Give the probability of each case for each image: (n, n_cases)."""
-        X = self._padded(X)
-        return self.matcher_.predict_proba(X)
-
-    def _padded(self, X):
-        images = self._images(X)
-        return pairs.stack_pairs(images, np.zeros((len(images), len(self.classes_))))
-
-
-# ---- comparison ----------------------------------------------------------------------------------
+__all__ = [
+    "Comparison",
+    "OneHotSkeletons",
+    "TwoClassifiers",
+    "compare",
+    "corrected_t_test",
+    "encode_splits",
+    "image_only",
+    "one_hot_skeletons",
+    "two_classifiers",
+]
 
 
 def compare(
