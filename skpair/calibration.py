@@ -88,7 +88,7 @@ class PairCounts:
         true_positives = np.append(self.same[bins].cumsum(), 0)
         false_positives = np.append(self.different[bins].cumsum(), 0)
         true_rate = true_positives / n_same
-        true_negative_rate = 1 - false_positives / n_different
+        true_negative_rate = (n_different - false_positives) / n_different
         if strategy == "balanced_accuracy":
             merit = true_rate + true_negative_rate
         elif strategy == "accuracy":
@@ -124,6 +124,9 @@ def check_strategy(strategy, beta, min_rate):
 def best_temperature(scores, codes, start):
     """Find the temperature under which the true cases are most probable.
 
+    Platt's targets, a little below 1 for the true case and above 0 for the others, keep it finite
+    where few rows are all named rightly.
+
     Parameters
     ----------
     scores : ndarray of shape (n, n_cases), float
@@ -131,7 +134,7 @@ def best_temperature(scores, codes, start):
     codes : ndarray of shape (n,), int
         The true cases.
     start : float
-        The temperature so far; the result lies within a factor of 100 of it.
+        The result lies within a factor of 100 of it.
 
     Returns
     -------
@@ -140,13 +143,18 @@ def best_temperature(scores, codes, start):
     References
     ----------
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+
+    Platt, "Probabilistic Outputs for Support Vector Machines and Comparisons to Regularized
+    Likelihood Methods", 1999.
     """
-    rows = np.arange(len(codes))
+    n, n_cases = scores.shape
+    targets = np.full((n, n_cases), 1 / (n + 2) / (n_cases - 1))
+    targets[np.arange(n), codes] = (n + 1) / (n + 2)
     scores = scores.astype(float)
 
     def surprise(log_factor):
         log_proba = log_softmax(scores / (start * np.exp(log_factor)), axis=1)
-        return -log_proba[rows, codes].mean()
+        return -(targets * log_proba).sum(axis=1).mean()
 
     widest = np.log(100)
     found = minimize_scalar(surprise, bounds=(-widest, widest), method="bounded")

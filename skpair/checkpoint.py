@@ -1,12 +1,17 @@
 """Going on with a fit that was broken off: its state, kept in a folder after every epoch."""
 
+import contextlib
+import enum
 import hashlib
+import json
 import os
-from numbers import Integral
+from numbers import Real
 from pathlib import Path
 
 import filelock
 import joblib
+import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
@@ -16,16 +21,16 @@ from .files import pack, read_file, unpack, write_atomically
 #: Says whose folder it is.
 _OWNER = "fit.safetensors"
 _LOCK = ".lock"
-_PATTERNS = (_OWNER, _LOCK, "*.state.safetensors", ".skpair-*.tmp")
-#: Parameters that a fit may go on with others of.
-_FREE = ("checkpoint", "verbose", "memory")
+_PATTERNS = ("*.state.safetensors", ".skpair-*.tmp", _OWNER, _LOCK)
+#: Parameters that do not change what is learned.
+_FREE = ("checkpoint", "verbose", "memory", "callbacks", "gallery", "aggregate", "unknown_label")
 
 
 class Checkpoint:
     """The state of one fit: whose it is, and a file for each of its trainings.
 
-    As a context manager: where the fit comes to its end, the files are deleted; where it does
-    not, they stay, for the next one. Nothing in them is run.
+    As a context manager: where the fit comes to its end, or can come to none, the files are
+    deleted; else they stay, for the next one. Nothing in them is run.
 
     Parameters
     ----------
@@ -38,32 +43,37 @@ class Checkpoint:
 
     Raises
     ------
+    TypeError
+        If `folder` is no path.
     ValueError
         If the folder holds something else, or the state of a fit of other parameters, cases or
         (found out by `claim`) pictures; or if another fit is using it.
     """
 
     def __init__(self, folder, estimator, codes):
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None
         self.seeds = {}
         if folder is None:
             return
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"checkpoint={os.fspath(folder)!r} must be a folder, but is a file.")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        foreign = sorted(set(self.folder.iterdir()) - set(self._files()))
-        if foreign:
-            raise ValueError(
-                f"checkpoint={os.fspath(folder)!r} holds {foreign[0].name!r}, which is no part of "
-                "a checkpoint. Give a folder of its own; it need not exist."
-            )
-        self.lock = filelock.FileLock(self.folder / _LOCK)
+        if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+            raise TypeError(f"checkpoint must be the path of a folder or None, got {folder!r}.")
+        self.folder = Path(folder)
         self.identity = {**_digests(estimator), "y": joblib.hash(codes)}
 
     def __enter__(self):
         """Take hold of the folder."""
         if self.folder is None:
             return self
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self._name()} must be a folder, but is a file.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        foreign = sorted(set(self.folder.iterdir()) - set(self._files()))
+        if foreign:
+            raise ValueError(
+                f"{self._name()} holds {foreign[0].name!r}, which is no part of a checkpoint. Give "
+                "a folder of its own; it need not exist."
+            )
+        self.lock = filelock.FileLock(self.folder / _LOCK)
         try:
             self.lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -71,23 +81,27 @@ class Checkpoint:
                 f"{self._name()} is in use by another fit. Give each a folder of its own."
             ) from None
         try:
-            self._compare(self.identity)
+            self._compare()
         except BaseException:
             self.lock.release()
             raise
         return self
 
     def __exit__(self, kind, error, traceback):
-        """Delete the files after a fit that came to its end."""
+        """Delete the files after a fit that came to its end; what is learned is never lost."""
         if self.folder is None:
             return
-        if kind is None:
-            for path in self._files():
-                path.unlink()
-            self.lock.release()
-            (self.folder / _LOCK).unlink(missing_ok=True)  # where releasing made it anew
-            self.folder.rmdir()
+        ended = kind is None or issubclass(kind, training.DivergenceError)
+        files = [path for path in self._files() if path.name != _LOCK]  # the owner last
+        if ended:
+            for path in files:
+                with contextlib.suppress(OSError):
+                    path.unlink()
         self.lock.release()
+        if ended or not files:
+            with contextlib.suppress(OSError):  # a mount point, or what others put there, stays
+                (self.folder / _LOCK).unlink(missing_ok=True)
+                self.folder.rmdir()
 
     def claim(self, halves):
         """Compare the rows that the fit learns from with those of the state, and write them down.
@@ -105,14 +119,14 @@ class Checkpoint:
             for content in half.contents():
                 digest.update(content)
         self.identity["X"] = digest.hexdigest()
-        self._compare(self.identity)
+        self._compare()
         self._write_owner()
 
     def seed(self, name, random_state):
         """Draw a seed; in a fit that goes on, the one that it began with."""
         if name not in self.seeds:
             self.seeds[name] = training.draw_seed(random_state)
-            if "X" in getattr(self, "identity", ()):
+            if self.folder is not None and "X" in self.identity:
                 self._write_owner()
         return self.seeds[name]
 
@@ -136,25 +150,35 @@ class Checkpoint:
         """Write one of the files."""
         write_atomically(self.folder / file, pack("checkpoint", content, tensors))
 
+    @property
+    def owner(self):
+        """Digest of all that a state belongs to."""
+        whole = json.dumps([self.identity, self.seeds], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()
+
+    def refuse(self, what):
+        """Raise for a state that belongs to another fit."""
+        raise ValueError(
+            f"{self._name()} is of a fit with other values of {what}. Fit with those to go on with "
+            "it, delete the folder to begin anew, or give another."
+        )
+
     def _write_owner(self):
         self.write(_OWNER, {"identity": self.identity, "seeds": self.seeds}, {})
 
-    def _compare(self, identity):
+    def _compare(self):
         kept = self.read(_OWNER)
         if kept is None:
             return
         self.seeds = {**kept[0]["seeds"], **self.seeds}
-        before = kept[0]["identity"]
-        other = sorted(
+        before, now = kept[0]["identity"], self.identity
+        other = [
             name
-            for name in before.keys() | identity.keys()
-            if before.get(name) != identity.get(name) and (name != "X" or "X" in identity)
-        )
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name) and (name != "X" or "X" in now)
+        ]
         if other:
-            raise ValueError(
-                f"{self._name()} is of a fit with other values of {', '.join(other)}. Fit with "
-                "those to go on with it, delete the folder to begin anew, or give another."
-            )
+            self.refuse(", ".join(other))
 
     def _files(self):
         return [path for pattern in _PATTERNS for path in self.folder.glob(pattern)]
@@ -180,10 +204,21 @@ class Stage:
 
     def load(self):
         """Give the content and the tensors of the last epoch; None before the first."""
-        return self.checkpoint.read(self.file)
+        state = self.checkpoint.read(self.file)
+        if state is None:
+            return None
+        content, tensors = state
+        if content["owner"] != self.checkpoint.owner:
+            self.checkpoint.refuse(f"what {self.file!r} was learned from")
+        # as a tensor: a long history is no header
+        content["history"] = json.loads(tensors.pop("history").numpy().tobytes())
+        return content, tensors
 
     def save(self, content, tensors):
         """Replace the state."""
+        history = json.dumps(content["history"]).encode()
+        tensors = tensors | {"history": torch.frombuffer(bytearray(history), dtype=torch.uint8)}
+        content = content | {"history": None, "owner": self.checkpoint.owner}
         self.checkpoint.write(self.file, content, tensors)
 
 
@@ -199,21 +234,27 @@ def _digests(estimator):
                 "or the other."
             )
     kept = {k: v for k, v in parameters.items() if k.rpartition("__")[2] not in _FREE}
+    for name in kept:
+        if name.rpartition("__")[2] == "device":
+            kept[name] = training.resolve_device(kept[name])
     digests = {name: joblib.hash(_plain(value)) for name, value in kept.items()}
-    # seeds by chance are kept beside it; another version, or device, computes otherwise
-    return {**digests, "skpair": __version__}
+    # another version computes otherwise
+    return {**digests, "skpair": __version__, "torch": torch.__version__}
 
 
 def _plain(value):
     """Bring a parameter to what the same value always has the same hash of."""
     if isinstance(value, nn.Module):
         return memory.fingerprint(value)
-    if isinstance(value, BaseEstimator) or not isinstance(value, type) and callable(value):
-        name = getattr(value, "__qualname__", type(value).__qualname__)
-        return f"{type(value).__module__}.{name}"
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, Integral):
-        return int(value)
-    plain = value is None or isinstance(value, str | float | tuple | list)
-    return value if plain else type(value).__name__  # such as a RandomState
+    if isinstance(value, np.random.RandomState):
+        return "RandomState"  # what it gave is kept: the seeds
+    if isinstance(value, BaseEstimator):
+        return type(value).__qualname__  # its parameters count for themselves
+    if isinstance(value, enum.Enum):
+        return str(value)
+    if isinstance(value, str | os.PathLike):
+        path = os.fspath(value)  # of weights, perhaps: then it is what is in it that counts
+        return read_file(path) if os.path.isfile(path) else path
+    if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
+        return float(value)
+    return memory.code_of(value)

@@ -106,7 +106,8 @@ class Decisions:
         Returns
         -------
         self : object
-            With `calibration_error_`, on these same rows.
+            With `calibration_error_`, on these same rows. It is what is said of the true cases that
+            becomes more probable; the error need not fall where it is small.
         """
         scores = self._case_scores(self._embed_images(X), "image")
         labels = gallery.as_labels(y, self.classes_, "y")
@@ -118,10 +119,9 @@ class Decisions:
                 "add_cases join them first."
             )
         codes = np.searchsorted(self.classes_, labels)
-        before = self._probabilities(scores, self.temperature_)
-        self.temperature_ = calibration.best_temperature(
-            self._logits(scores), codes, self.temperature_
-        )
+        fitted = self._fitted_temperature()
+        before = self._probabilities(scores, fitted)
+        self.temperature_ = calibration.best_temperature(self._logits(scores), codes, fitted)
         after = self._probabilities(scores, self.temperature_)
         self.calibration_error_ = {
             name: expected_calibration_error(labels, proba, classes=self.classes_)
@@ -214,6 +214,8 @@ class Decisions:
     def remove_cases(self, labels):
         """Forget cases, with all their known images and skeletons.
 
+        Those that remain move up in `gallery_`, and so do the rows that `kneighbors` gives.
+
         Parameters
         ----------
         labels : array-like of shape (k,) or a single label
@@ -254,10 +256,10 @@ class Decisions:
         """Count all pairs by their probability, a block of images at a time."""
         counts = calibration.PairCounts()
         step = max(1, _PAIRS_AT_ONCE // max(1, len(skeletons)))
-        for start in range(0, len(images), step):
-            block = slice(start, start + step)
-            same = codes[block, None] == skeleton_codes[None, :]
-            counts.add(same, self._pair_proba_matrix(images[block], skeletons))
+        blocks = self._pair_proba_blocks(images, skeletons, step)
+        for start, proba in zip(range(0, len(images), step), blocks, strict=True):
+            same = codes[start : start + step, None] == skeleton_codes[None, :]
+            counts.add(same, proba)
         return counts
 
     def _novelty(self, images, own_rows=None):
@@ -278,7 +280,8 @@ class Decisions:
         return label
 
     def _set_novelty_threshold(self, novelty, false_alarm):
-        self.novelty_threshold_ = float(np.quantile(novelty, 1 - false_alarm, method="higher"))
+        n_above = int(false_alarm * len(novelty) + 1e-9)  # 0.1 * 30 is a little more than 3
+        self.novelty_threshold_ = float(np.sort(novelty)[len(novelty) - 1 - n_above])
 
 
 def _common_codes(images, y, skeletons, y_skeletons):
@@ -291,5 +294,6 @@ def _common_codes(images, y, skeletons, y_skeletons):
                 f"{'images' if name == 'y' else 'skeletons'}. Where their numbers differ, give "
                 "y_skeletons=..., too."
             )
+    y = gallery.as_labels(y, y, "y")
     cases, _ = check_cases(np.concatenate([y, gallery.as_labels(y_skeletons, y, "y_skeletons")]))
     return np.searchsorted(cases, y), np.searchsorted(cases, y_skeletons)

@@ -97,14 +97,25 @@ def as_labels(labels, cases, name):
     if len(missing):
         raise ValueError(f"{name} holds missing labels (NaN or None), first in row {missing[0]}.")
     kind = _kind_of(cases[0])
+    if kind == "booleans" and labels.dtype.kind in "iuf" and np.isin(labels, (0, 1)).all():
+        labels = labels.astype(bool)  # as they come of a nullable column
     if not all(_kind_of(label) == kind for label in labels):
         raise ValueError(
             f"{name} must be of the kind of the cases, {kind}, such as {cases.tolist()[0]!r}; got "
             f"{labels.tolist()[:5]!r}."
         )
-    if cases.dtype.kind in "iu" and labels.dtype.kind in "iu":
-        return labels  # the wider of both types holds them
-    return labels.astype(np.int64 if cases.dtype.kind in "iu" else cases.dtype.type)
+    if cases.dtype.kind not in "iu":
+        return labels.astype(cases.dtype.type)
+    labels = labels if labels.dtype.kind in "iu" else labels.astype(np.int64)
+    bounds = np.iinfo(cases.dtype)
+    if not len(labels) or (int(labels.min()) >= bounds.min and int(labels.max()) <= bounds.max):
+        return labels.astype(cases.dtype)
+    if np.result_type(labels, cases).kind not in "iu":
+        raise ValueError(
+            f"{name} holds {labels.tolist()[:5]!r}, which no integer type holds together with the "
+            f"cases, {cases.dtype}. Fit with labels of int64."
+        )
+    return labels
 
 
 def _kind_of(label):
@@ -113,8 +124,8 @@ def _kind_of(label):
     if isinstance(label, bool | np.bool_):
         return "booleans"
     # 2.0 may name a case that is called 2: labels turn to floats in a table with gaps
-    whole = isinstance(label, numbers.Real) and float(label).is_integer()
-    return "whole numbers" if whole else type(label).__name__
+    number = isinstance(label, numbers.Real) and not isinstance(label, np.timedelta64)
+    return "whole numbers" if number and float(label).is_integer() else type(label).__name__
 
 
 def unit(x):

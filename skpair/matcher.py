@@ -107,7 +107,8 @@ class PairMatcher(
         Folder that keeps the state of `fit` after every epoch. A fit that was broken off, even
         killed, and is run again with the same parameters and rows, goes on from there, and ends
         with the same weights to the bit (on the same machine, with as many threads). Others are
-        refused. It is deleted when the fit has come to its end. Not with `callbacks`.
+        refused. It is deleted when the fit has come to its end. For one fit at a time, so not for
+        searches, whose candidates would refuse one another's state; and not with `callbacks`.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of the layers' operations, and of a default encoder's; weights, embeddings and losses are
         float32. "auto": float32 for feature rows, and where towers learn together with the layers,
@@ -133,14 +134,15 @@ class PairMatcher(
         `pair_proba` from which on `predict_pairs` says yes: of the best balanced accuracy over
         pairs of the rows held out under `early_stopping`, else of (at most 500) training rows,
         which is optimistic; `calibrate_threshold` sets it from rows that were not learned. It
-        belongs to the `gallery`, `aggregate` and `temperature` of `fit`.
+        belongs to the `gallery` and `aggregate` that it was set with, as `novelty_threshold_` does.
     case_thresholds_ : ndarray of shape (n_cases,) or None
-        The same for each case, after ``calibrate_threshold(..., per_case=True)``.
+        The same for each case, after ``calibrate_threshold(..., per_case=True)``; then these
+        decide, and `threshold_` only for cases added since.
     novelty_threshold_ : float
         `novelty_score` above which an image counts as unknown: that of 5 % of the same rows,
         which is optimistic, too; `calibrate_novelty` sets it.
     temperature_ : float
-        Divides the scores in `predict_proba`: the parameter `temperature`, until
+        Divides the scores in `predict_proba`: the parameter `temperature` of `fit`, until
         `calibrate_probabilities` sets it. (1 for the loss "binary_cross_entropy".)
     calibration_error_ : dict
         After `calibrate_probabilities`: the expected calibration error "before" and "after".
@@ -289,10 +291,9 @@ class PairMatcher(
         with Checkpoint(self.checkpoint, self, codes) as checkpoint:
             if encoder is None:
                 checkpoint.claim((images, skeletons))
-                net = self._learn(None, X, images, skeletons, codes, checkpoint)
+                self.net_ = self._learn(None, X, images, skeletons, codes, checkpoint)
             else:
-                net = self._learn(encoder, X, None, None, codes, checkpoint)
-        self.net_ = net
+                self.net_ = self._learn(encoder, X, None, None, codes, checkpoint)
         return self
 
     def predict(self, X):
@@ -447,7 +448,8 @@ class PairMatcher(
         ndarray of shape (n, m), float32
             As `pair_proba` has it.
         """
-        return self._pair_proba_matrix(*self._embed_pairs(X, rest, aligned=False))
+        images, skeletons = self._embed_pairs(X, rest, aligned=False)
+        return next(self._pair_proba_blocks(images, skeletons, len(images)))
 
     def predict_pairs(self, X, *rest):
         """Decide whether each image and the skeleton of its row share a case.
@@ -806,7 +808,7 @@ class PairMatcher(
         """Set what decides, by rows held out or else by those of the training."""
         known, asked = (train, held_out) if len(held_out) else (slice(None), slice(None))
         self.gallery_ = self._new_gallery(images.take(known), skeletons.take(known), codes[known])
-        self.temperature_ = 1.0 if self._compares_itself() else float(self.temperature)
+        self.temperature_ = self._fitted_temperature()
         self.__dict__.pop("calibration_error_", None)  # of an earlier fit
         asked = np.arange(len(codes))[asked]
         if len(asked) > _THRESHOLD_ROWS:
@@ -886,21 +888,31 @@ class PairMatcher(
         return softmax(self._logits(scores) / temperature, axis=1).astype(np.float32)
 
     def _case_probabilities(self, images, skeletons):
+        temperature = self._fitted_temperature()
         return (
-            self._probabilities(self._case_scores(images, "image"), self.temperature),
-            self._probabilities(self._case_scores(skeletons, "skeleton"), self.temperature),
+            self._probabilities(self._case_scores(images, "image"), temperature),
+            self._probabilities(self._case_scores(skeletons, "skeleton"), temperature),
         )
+
+    def _fitted_temperature(self):
+        """Give the temperature of `fit`; probabilities of pairs have none."""
+        return 1.0 if self._compares_itself() else float(self._fitted_with["temperature"])
 
     def _pair_proba(self, images, skeletons):
         if self._compares_itself():
             return expit(gallery.paired_similarity(images, skeletons, self.loss_))
         return np.einsum("nc,nc->n", *self._case_probabilities(images, skeletons))
 
-    def _pair_proba_matrix(self, images, skeletons):
-        if self._compares_itself():
-            return expit(gallery.similarity(images, skeletons, self.loss_))
-        images, skeletons = self._case_probabilities(images, skeletons)
-        return images @ skeletons.T
+    def _pair_proba_blocks(self, images, skeletons, step):
+        """Yield the probabilities of `step` images at a time, with all skeletons."""
+        if not self._compares_itself():
+            images, skeletons = self._case_probabilities(images, skeletons)
+        for start in range(0, len(images), step):
+            block = images[start : start + step]
+            if self._compares_itself():
+                yield expit(gallery.similarity(block, skeletons, self.loss_))
+            else:
+                yield block @ skeletons.T
 
     @property
     def _n_features_out(self):

@@ -250,6 +250,11 @@ def fingerprint(module, *context):
     return digest.digest()
 
 
+def code_of(value):
+    """Give what a value is and does, such as a function with all that it refers to, as bytes."""
+    return _code(value, {})
+
+
 def digest_tensors(digest, named_tensors):
     """Update a digest of hashlib by tensors: their names, types, shapes and numbers."""
     for name, tensor in named_tensors:

@@ -297,6 +297,11 @@ def expected_calibration_error(y, proba, *, classes=None, n_bins=15):
     y = column_or_1d(y)
     proba = check_array(proba, input_name="proba")
     classes = unique_labels(y) if classes is None else column_or_1d(classes)
+    unique_labels(y, classes)  # raises where kinds of labels are mixed
+    if proba.min() < 0 or proba.max() > 1 + 1e-6:
+        raise ValueError(
+            f"proba must be probabilities, in 0..1, but lies in {proba.min()}..{proba.max()}."
+        )
     check_number("n_bins", n_bins, Integral, 1)
     if proba.shape != (len(y), len(classes)):
         raise ValueError(
@@ -334,7 +339,8 @@ def coverage_accuracy_curve(y_true, y_pred, novelty):
     El-Yaniv and Wiener, "On the Foundations of Noise-free Selective Classification", JMLR 2010.
     """
     y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
-    novelty = check_array(novelty, ensure_2d=False, input_name="novelty")
+    unique_labels(y_true, y_pred)  # raises where kinds of labels are mixed
+    novelty = column_or_1d(check_array(novelty, ensure_2d=False, input_name="novelty"))
     check_consistent_length(y_true, y_pred, novelty)
     order = np.argsort(novelty, kind="stable")
     n_named = np.arange(1, len(order) + 1)

@@ -85,6 +85,10 @@ def side_by_side(functions, cancelled):
             raise
 
 
+class DivergenceError(ValueError):
+    """A training came to numbers that are none; it would again."""
+
+
 def draw_seed(random_state):
     """Draw a seed; None takes fresh entropy, and leaves numpy's global generator alone."""
     rng = np.random.RandomState() if random_state is None else check_random_state(random_state)
@@ -395,7 +399,7 @@ def restore_state(net, rows, content, tensors):
         if state:
             net.optimizer_.state[weight] = state
     for name, callback in net.callbacks_:
-        vars(callback).update(content["callbacks"][name])
+        vars(callback).update(content["callbacks"].get(name, {}))  # a progress bar may be new
         if hasattr(callback, "best_model_weights_"):
             callback.best_model_weights_ = _under("best", tensors) or None
     for _ in net.history:  # the sampler's draws are quicker drawn again than kept
@@ -564,7 +568,7 @@ def fit_net(
             raise
     net.notify("on_train_end", X=rows, y=None)
     if not math.isfinite(net.history[-1, "train_loss"]):
-        raise ValueError(
+        raise DivergenceError(
             "The training diverged: its loss is no longer a number. Lower lr, or look at a loss, "
             "network or augmentation of your own."
         )

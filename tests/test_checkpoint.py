@@ -3,12 +3,14 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
 from skorch.callbacks import Callback
+from torch import nn
 
 from skpair import PairEncoder, PairMatcher
 from skpair.checkpoint import Stage
@@ -106,25 +108,28 @@ def test_chance_is_kept(features, random_state, tmp_path, monkeypatch):
 def test_killed(tmp_path, features):
     X, y = features
     np.savez(tmp_path / "rows.npz", X=X, y=y)
+    folder = tmp_path / "state"
     script = f"""
-import sys, numpy as np
+import numpy as np
 from skpair import PairMatcher
 rows = np.load({str(tmp_path / "rows.npz")!r})
-matcher = PairMatcher(max_epochs=100_000, random_state=0, checkpoint={str(tmp_path / "state")!r})
+matcher = PairMatcher(max_epochs=200, random_state=0, checkpoint={str(folder)!r})
 matcher.fit(rows["X"], rows["y"])
 """
-    running = subprocess.Popen([sys.executable, "-c", script])
-    state = tmp_path / "state" / "layers.state.safetensors"
-    deadline = time.monotonic() + 120
-    while not state.exists() and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.3)
-    running.send_signal(signal.SIGKILL)
-    assert running.wait() == -signal.SIGKILL
-    assert state.exists()
-    other = PairMatcher(max_epochs=20, random_state=0, checkpoint=tmp_path / "state")
-    with pytest.raises(ValueError, match="other values of max_epochs"):
-        other.fit(X, y)  # and the lock is free
+    for _ in range(2):  # killed twice
+        running = subprocess.Popen([sys.executable, "-c", script])
+        state = folder / "layers.state.safetensors"
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        deadline = time.monotonic() + 120
+        while running.poll() is None and time.monotonic() < deadline:
+            if state.exists() and state.stat().st_mtime_ns > before:
+                break
+            time.sleep(0.01)
+        running.send_signal(signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL
+    resumed = PairMatcher(max_epochs=200, random_state=0, checkpoint=folder).fit(X, y)
+    assert_same(resumed, PairMatcher(max_epochs=200, random_state=0).fit(X, y))
+    assert not folder.exists()
 
 
 @pytest.fixture
@@ -215,6 +220,93 @@ def test_what_is_left_of_a_write_is_no_hindrance(features, broken):
     assert not broken.exists()
 
 
+def test_a_state_without_its_owner_is_refused(features, broken):
+    X, y = features
+    (broken / "fit.safetensors").unlink()
+    with pytest.raises(ValueError, match="other values of what 'layers.state.safetensors'"):
+        matcher("features", broken, lr=0.01).fit(X, y)
+
+
+def test_the_owner_is_deleted_last(features, tmp_path, monkeypatch):
+    deleted, unlink = [], type(tmp_path).unlink
+
+    def record(path, **how):
+        deleted.append(path.name)
+        unlink(path, **how)
+
+    monkeypatch.setattr(type(tmp_path), "unlink", record)
+    matcher("features", tmp_path / "state").fit(*features)
+    own = [name for name in deleted if name.endswith(".safetensors")]
+    assert own == ["layers.state.safetensors", "fit.safetensors"]
+
+
+def test_what_is_learned_is_not_lost_with_the_folder(features, tmp_path, monkeypatch):
+    save = Stage.save
+
+    def with_guest(self, *state):
+        save(self, *state)
+        (tmp_path / "state" / ".DS_Store").touch()
+
+    monkeypatch.setattr(Stage, "save", with_guest)
+    fitted = matcher("features", tmp_path / "state").fit(*features)
+    assert fitted.predict(features[0]).shape == features[1].shape
+    assert [path.name for path in (tmp_path / "state").iterdir()] == [".DS_Store"]
+
+
+def test_a_fit_that_diverged_leaves_nothing(features, tmp_path):
+    with pytest.raises(ValueError, match="diverged"):
+        matcher("features", tmp_path / "state", lr=1e20, similarity="dot").fit(*features)
+    assert not (tmp_path / "state").exists()
+
+
+def test_verbose_may_change(features, broken, capsys):
+    assert_same(
+        matcher("features", broken, verbose=1).fit(*features),
+        matcher("features", None).fit(*features),
+    )
+    assert "train_loss" in capsys.readouterr().out
+
+
+def shifted(x, by):
+    return x + by
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (partial(shifted, by=0), partial(shifted, by=0.1)),
+        (lambda x: x + 0.1, lambda x: x + 0.2),
+        (nn.Hardtanh(0, 1), nn.Hardtanh(0, 0.5)),
+    ],
+)
+def test_functions_count_by_what_they_do(digits, before, after, tmp_path, monkeypatch):
+    def fit(augment):
+        encoder = PairEncoder(max_epochs=2, augment=augment)
+        return matcher("pixels", tmp_path / "state", encoder=encoder, max_epochs=1).fit(*digits)
+
+    with monkeypatch.context() as patch:
+        break_off(patch, 2)
+        with pytest.raises(Killed):
+            fit(before)
+    with pytest.raises(ValueError, match="other values of encoder__augment"):
+        fit(after)
+    fit(before)
+
+
+def test_numbers_count_by_their_value(features, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        break_off(patch, 2)
+        with pytest.raises(Killed):
+            matcher("features", tmp_path / "state", lr=np.float64(0.003)).fit(*features)
+    matcher("features", tmp_path / "state", lr=0.003, gallery="images").fit(*features)
+
+
+@pytest.mark.parametrize("folder", [5, True, "", ["a"]])
+def test_a_checkpoint_is_a_path(features, folder):
+    with pytest.raises(TypeError, match="checkpoint must be the path of a folder or None"):
+        matcher("features", folder).fit(*features)
+
+
 def test_folders_of_others_are_left_alone(features, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"holds 'thesis.txt', which is no part of a checkpoint"):
@@ -227,10 +319,13 @@ def test_folders_of_others_are_left_alone(features, tmp_path):
 def test_callbacks_cannot_be_kept(features, tmp_path):
     with pytest.raises(ValueError, match="cannot keep the state of callbacks"):
         matcher("features", tmp_path / "state", callbacks=[Callback()]).fit(*features)
+    assert not (tmp_path / "state").exists()
 
 
 def test_bad_rows_leave_no_folder(features, tmp_path):
     X, y = features
     with pytest.raises(ValueError, match="NaN"):
         matcher("features", tmp_path / "state").fit(np.full_like(X, np.nan), y)
+    with pytest.raises(FileNotFoundError):
+        matcher("files", tmp_path / "state").fit([["a.png", "b.png"]] * len(y), y)
     assert not (tmp_path / "state").exists()

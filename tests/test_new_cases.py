@@ -2,6 +2,7 @@ import copy
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 
@@ -152,6 +153,24 @@ def test_new_labels_of_other_widths_and_kinds(features):
         small.add_cases(X[:2], [1000, 4.0]).classes_, [0, 1, 2, 3, 4, 1000]
     )
     assert small.classes_.dtype.kind == "i"
+
+
+def test_labels_keep_all_their_digits(features):
+    X, y = features
+    big = np.uint64(2**63) + y.astype(np.uint64)
+    matcher = PairMatcher(max_epochs=1, random_state=0).fit(X, big)
+    matcher.add_cases(X[:1], [7])
+    assert matcher.classes_.tolist() == [7, *(2**63 + np.arange(4)).tolist()]
+    with pytest.raises(ValueError, match="no integer type holds together"):
+        matcher.add_cases(X[:1], [-7])
+
+
+def test_booleans_of_a_nullable_column(features):
+    X, y = features
+    matcher = PairMatcher(max_epochs=1, random_state=0).fit(X, y > 0)
+    matcher.add_cases(X[:2], pd.Series([True, False], dtype="boolean"))
+    assert matcher.classes_.tolist() == [False, True]
+    assert matcher.gallery_.counts.sum() == 2 * len(X) + 2
 
 
 @pytest.mark.parametrize(
