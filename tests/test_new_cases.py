@@ -160,7 +160,7 @@ def test_labels_keep_all_their_digits(features):
     big = np.uint64(2**63) + y.astype(np.uint64)
     matcher = PairMatcher(max_epochs=1, random_state=0).fit(X, big)
     matcher.add_cases(X[:1], [7])
-    assert matcher.classes_.tolist() == [7, *(2**63 + np.arange(4)).tolist()]
+    assert matcher.classes_.tolist() == [7, *range(2**63, 2**63 + 4)]
     with pytest.raises(ValueError, match="no integer type holds together"):
         matcher.add_cases(X[:1], [-7])
 
