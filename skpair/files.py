@@ -20,8 +20,6 @@ import sklearn
 import torch
 from torchvision.models import WeightsEnum
 
-from .memory import digest_tensors
-
 #: Version of the header; another one is another format.
 FORMAT = 1
 #: Largest header, in bytes: JSON takes some 25 times as much memory when it is read.
@@ -130,6 +128,18 @@ def _digest(header, tensors):
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     digest_tensors(digest, sorted(tensors.items()))
     return digest.hexdigest()
+
+
+def digest_tensors(digest, named_tensors):
+    """Update a digest of hashlib by tensors: their names, types, shapes and numbers."""
+    for name, tensor in named_tensors:
+        digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor_bytes(tensor))
+
+
+def tensor_bytes(tensor):
+    """Give the numbers of a tensor as they lie in memory, row by row: an array of bytes."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
 
 
 def read_file(path):

@@ -22,6 +22,7 @@ import torch
 import torchvision
 from torch import nn
 
+from .files import digest_tensors, tensor_bytes
 from .training import check_number
 
 #: Name of the store in its folder.
@@ -255,17 +256,6 @@ def code_of(value):
     return _code(value, {})
 
 
-def digest_tensors(digest, named_tensors):
-    """Update a digest of hashlib by tensors: their names, types, shapes and numbers."""
-    for name, tensor in named_tensors:
-        digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
-        digest.update(_numbers(tensor))
-
-
-def _numbers(tensor):
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-
-
 #: Attributes of a module that are digested in their own way, or say nothing of what it does.
 _NO_SETTINGS = {"_parameters", "_buffers", "_modules", "training"}
 #: What every module holds: its hooks, none.
@@ -285,7 +275,7 @@ def _code(value, seen):
     if isinstance(value, int | float | complex | str | bytes | None | types.EllipsisType):
         return name + repr(value).encode()
     if isinstance(value, torch.Tensor):
-        return name + repr((value.dtype, tuple(value.shape))).encode() + bytes(_numbers(value))
+        return name + repr((value.dtype, tuple(value.shape))).encode() + bytes(tensor_bytes(value))
     if isinstance(value, np.ndarray | np.generic):
         return name + joblib.hash(value).encode()
     if isinstance(value, set | frozenset):
