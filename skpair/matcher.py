@@ -930,3 +930,10 @@ class PairMatcher(
         tags.classifier_tags.poor_score = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def judge_images(matcher, X):
+    """Give `predict_proba` and `novelty_score` of images that are embedded once for both."""
+    images = matcher._embed_images(X)
+    scores = matcher._case_scores(images, "image")
+    return matcher._probabilities(scores, matcher.temperature_), matcher._novelty(images)
