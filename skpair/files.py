@@ -18,6 +18,7 @@ import numpy as np
 import safetensors.torch
 import sklearn
 import torch
+from packaging.version import Version
 from torchvision.models import WeightsEnum
 
 #: Version of the header; another one is another format.
@@ -85,6 +86,12 @@ def unpack(data, kind):
     content : dict
     tensors : dict of str to torch.Tensor
     """
+    header, tensors = unpack_header(data, kind)
+    return header["content"], tensors
+
+
+def unpack_header(data, kind):
+    """Take a file apart as `unpack` does, but give its whole header: versions and content."""
     try:
         length = int.from_bytes(data[:8], "little")
         if length > 2 * _MAX_HEADER:
@@ -121,7 +128,26 @@ def unpack(data, kind):
         raise ValueError("its checksum is wrong: it is damaged")
     if version != FORMAT or header.get("kind") != kind:
         raise ValueError(f"it holds no {kind} of format {FORMAT}")
-    return take(header, "content", dict), tensors
+    take(header, "content", dict)
+    return header, tensors
+
+
+def of_later_version(header):
+    """Say that a later skpair wrote this header; an empty string if it did not."""
+    from . import __version__
+
+    with contextlib.suppress(ValueError):  # no version at all
+        writer = take(take(header, "versions", dict), "skpair", str)[:50]
+        if Version(writer) > Version(__version__):
+            return f"It was written by skpair {writer}, this is {__version__}: update skpair."
+    return ""
+
+
+def check_known(fields, name, known):
+    """Refuse fields that nobody here reads: what they say would be lost."""
+    unknown = sorted(fields.keys() - set(known))
+    if unknown:
+        raise ValueError(f"{name} holds unknown ones: {reprlib.repr(unknown)}")
 
 
 def _digest(header, tensors):

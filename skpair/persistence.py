@@ -14,8 +14,10 @@ from torch import nn
 from . import gallery, pairs, towers, training
 from .encoder import PairEncoder
 from .files import (
+    check_known,
     describe_labels,
     from_json,
+    of_later_version,
     pack,
     read_file,
     read_labels,
@@ -23,11 +25,18 @@ from .files import (
     take_array,
     to_json,
     unpack,
+    unpack_header,
     write_atomically,
 )
 
 #: Parameters that are no business of another machine.
 _NEVER_SAVED = ("memory", "checkpoint", "callbacks")
+#: What a file says of a matcher, as `_describe` gives it.
+_CONTENT = {
+    *("parameters", "fitted_with", "encoder", "layout", "n_features_in", "feature_names_in"),
+    *("classes", "gallery", "threshold", "novelty_threshold", "temperature", "calibration_error"),
+    *("history", "output", "modules", "left_out"),
+}
 #: What parameters, numpy and torch raise on wrong values, types and sizes.
 _WRONG = (ValueError, TypeError, OverflowError, RuntimeError)
 
@@ -49,7 +58,7 @@ def save(matcher, path):
 
 def _describe(matcher):
     """Turn a matcher into JSON, tensors and the user's modules by name of their parameter."""
-    modules, left_out = {}, []
+    modules, left_out, lost = {}, [], []
 
     def parameters(estimator, prefix=""):
         values = estimator.get_params(deep=False)
@@ -59,7 +68,7 @@ def _describe(matcher):
     names = getattr(matcher, "feature_names_in_", None)
     content = {
         "parameters": parameters(matcher),
-        "fitted_with": _describe_parameters(matcher._fitted_with, "", modules, left_out),
+        "fitted_with": _describe_parameters(matcher._fitted_with, "", modules, lost),
         "encoder": None,
         "layout": asdict(matcher.layout_),
         "n_features_in": matcher.n_features_in_,
@@ -91,6 +100,8 @@ def _describe(matcher):
         }
         tensors |= _state("towers.", encoder.towers_)
     content["modules"] = {name: type(module).__qualname__ for name, module in modules.items()}
+    if lost:  # a default in its place would be another matcher
+        raise ValueError(f"no JSON holds {lost[0]}={matcher._fitted_with[lost[0]]!r}")
     content["left_out"] = sorted(set(left_out))
     return content, tensors, modules
 
@@ -155,14 +166,20 @@ def _describe_history(history):
 def load(cls, path, device, given):
     """Read a PairMatcher; see `PairMatcher.load`."""
     data = read_file(path)
+    later = ""
     try:
-        content, tensors = unpack(data, "PairMatcher")
+        header, tensors = unpack_header(data, "PairMatcher")
+        content = header["content"]
+        _check_given(content, given)
+        later = of_later_version(header)
         matcher = _restore(cls, content, tensors, given)
     except RecursionError:
         raise ValueError(f"The file {os.fspath(path)!r} cannot be loaded: too deep.") from None
     except _WRONG as error:
         reason = str(error)[:500].rstrip(".")
-        raise ValueError(f"The file {os.fspath(path)!r} cannot be loaded: {reason}.") from error
+        raise ValueError(
+            f"The file {os.fspath(path)!r} cannot be loaded: {reason}. {later}".rstrip()
+        ) from error
     if device is not None:
         training.resolve_device(device)
         for estimator in {matcher, matcher.encoder, matcher.encoder_} - {None}:
@@ -182,12 +199,9 @@ def load(cls, path, device, given):
 def _restore(cls, content, tensors, given):
     """Make a matcher of JSON, tensors and what the file does not hold, by name of the parameter."""
     left = dict(tensors)  # what is used is taken out
-    _check_given(content, given)
+    check_known(content, "its content", _CONTENT)
     matcher = cls(**_read_parameters(cls, content, "parameters", "", given))
     as_fitted = cls(**_read_parameters(cls, content, "fitted_with", "", given))
-    missing = set(cls._SHAPING) - content["fitted_with"].keys() - content["modules"].keys()
-    if missing:
-        raise ValueError(f"fitted_with lacks {sorted(missing)}")
     _restore_columns(matcher, content)
     matcher.encoder_ = None
     widths = [shape[0] for shape in matcher.layout_.shapes]
@@ -201,8 +215,10 @@ def _restore(cls, content, tensors, given):
     matcher.classes_ = read_labels(take(content, "classes", dict))
     matcher._check_unknown_label()
     matcher.gallery_ = _restore_gallery(matcher.classes_, left, as_fitted.embedding_dim)
-    for name, count in _describe_gallery(matcher.gallery_).items():
-        if take(take(content, "gallery", dict), name, int) != count:
+    counts = _describe_gallery(matcher.gallery_)
+    check_known(take(content, "gallery", dict), "gallery", counts)
+    for name, count in counts.items():
+        if take(content["gallery"], name, int) != count:
             raise ValueError(f"gallery must hold {count} as {name}")
     _restore_decisions(matcher, content, left)
     net = _restore_net(matcher, as_fitted, widths, _read_history(content, "history"), left)
@@ -239,11 +255,10 @@ def _check_given(content, given):
 
 
 def _read_parameters(cls, section, key, prefix, given):
-    """Read the parameters of an estimator; those that a file lacks keep their defaults."""
+    """Read parameters; those that a file lacks, of an earlier version, keep their defaults."""
     saved = take(section, key, dict)
     known = cls().get_params(deep=False).keys()
-    if not saved.keys() <= known:
-        raise ValueError(f"{key} holds unknown ones: {sorted(saved.keys() - known)[:3]}")
+    check_known(saved, key, known)
     values = {name: given[prefix + name] for name in known if prefix + name in given}
     for name, value in saved.items():
         if name in _NEVER_SAVED and value is not None:
@@ -259,9 +274,7 @@ def _read_parameters(cls, section, key, prefix, given):
 
 def _restore_columns(matcher, content):
     saved = take(content, "layout", dict)
-    names = {field.name for field in fields(pairs.Layout)}
-    if saved.keys() != names:
-        raise ValueError(f"layout must hold {sorted(names)}")
+    check_known(saved, "layout", {field.name for field in fields(pairs.Layout)})
     matcher.layout_ = pairs.Layout(
         **{name: tuple(v) if type(v) is list else v for name, v in saved.items()}
     )
@@ -275,6 +288,7 @@ def _restore_columns(matcher, content):
 
 
 def _restore_encoder(section, matcher, left, given):
+    check_known(section, "encoder", {"parameters", "classes", "history"})
     encoder = PairEncoder(
         **_read_parameters(PairEncoder, section, "parameters", "encoder__", given)
     )

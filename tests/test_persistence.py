@@ -8,6 +8,8 @@ import stat
 import subprocess
 import sys
 import warnings
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,8 @@ from skorch import NeuralNet
 from torch import nn
 from torchvision import models
 
-from skpair import PairEncoder, PairMatcher, files, persistence, towers
+import skpair
+from skpair import PairEncoder, PairMatcher, files, pairs, persistence, towers
 
 DATA = Path(__file__).parent / "data"
 FEW = {"max_epochs": 1, "embedding_dim": 4, "random_state": 0}
@@ -278,6 +281,34 @@ def test_files_of_earlier_versions(name):
         np.testing.assert_allclose(loaded.kneighbors(X, 2)[0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", [p.stem for p in sorted(DATA.glob("*.skpair"))])
+def test_what_later_versions_add_takes_its_default(name, path, monkeypatch):
+    class Later(PairMatcher):
+        _SHAPING = (*PairMatcher._SHAPING, "curriculum")
+
+        def __init__(self, encoder=None, *, curriculum=0.5, **others):
+            super().__init__(encoder, **others)
+            self.curriculum = curriculum
+
+        @classmethod
+        def _get_param_names(cls):
+            return sorted([*PairMatcher._get_param_names(), "curriculum"])
+
+    @dataclass(frozen=True)
+    class LaterLayout(pairs.Layout):
+        mean: float = 0.25
+
+    monkeypatch.setattr(pairs, "Layout", LaterLayout)
+    loaded = Later.load(DATA / f"{name}.skpair")
+    assert loaded.curriculum == loaded._fitted_with["curriculum"] == 0.5
+    assert loaded.layout_.mean == 0.25
+    with np.load(DATA / f"{name}.npz") as kept:
+        np.testing.assert_array_equal(loaded.predict(kept["X"]), kept["predict"])
+    loaded.set_params(curriculum=0.75).save(path)
+    again = Later.load(path)
+    assert (again.curriculum, again._fitted_with["curriculum"]) == (0.75, 0.5)
+
+
 def test_there_are_files_of_this_format():
     names = [p.stem for p in DATA.glob(f"*_format{files.FORMAT}.skpair")]
     assert {name.split("_")[0] for name in names} == {"features", "pixels"}
@@ -458,6 +489,13 @@ def test_values_keep_their_type_in_json():
             files.to_json(value)
 
 
+def test_what_shaped_a_matcher_is_never_left_out(rows, path):
+    fitted = PairMatcher(margin=Fraction(1, 2), **FEW).fit(*rows)
+    with pytest.raises(ValueError, match=r"cannot be saved: no JSON holds margin=Fraction\(1, 2\)"):
+        fitted.save(path)
+    assert not path.exists()
+
+
 def test_a_threshold_of_ones_own(fitted, path, rows):
     fitted.threshold_ = np.float32(0.25)
     assert reload(fitted, path).threshold_ == 0.25
@@ -554,6 +592,43 @@ def test_a_newer_format_asks_for_an_update(parts, path, monkeypatch):
         PairMatcher.load(path)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("parameters.curriculum", 1),
+        ("fitted_with.curriculum", 1),
+        ("parameters.encoder", {"curriculum": 1}),
+        ("parameters.loss", "circle"),
+        ("layout.mean", 0.5),
+        ("prototypes", 3),
+    ],
+)
+@pytest.mark.parametrize("version", ["0.1.1.dev0", "1.10", "0.1.0", "0.0.9", "x"])
+def test_what_a_later_version_wrote_is_said_to_be_later(
+    parts, path, monkeypatch, place, value, version
+):
+    content, tensors = parts
+    where, _, name = place.rpartition(".")
+    (content[where] if where else content)[name] = value
+    monkeypatch.setattr(skpair, "__version__", version)
+    path.write_bytes(files.pack("PairMatcher", content, tensors))
+    monkeypatch.setattr(skpair, "__version__", "0.1.0")
+    with pytest.raises(ValueError, match="cannot be loaded: .*(unknown|circle)") as caught:
+        PairMatcher.load(path)
+    advice = f"It was written by skpair {version}, this is 0.1.0: update skpair."
+    assert str(caught.value).endswith(advice) == (version in ("0.1.1.dev0", "1.10"))
+    assert ("written by" in str(caught.value)) == (version in ("0.1.1.dev0", "1.10"))
+    with pytest.raises(ValueError, match=r"Use set_params afterwards\.$"):
+        PairMatcher.load(path, lr=0.5)  # which no update would help
+
+
+def test_what_a_later_version_wrote_is_read_where_all_of_it_is_known(fitted, path, monkeypatch):
+    monkeypatch.setattr(skpair, "__version__", "9.0")
+    fitted.save(path)
+    monkeypatch.undo()
+    assert PairMatcher.load(path).max_epochs == 1
+
+
 LABELS = {"dtype": "<i8", "values": [0, 1, 2]}
 
 
@@ -587,7 +662,8 @@ LABELS = {"dtype": "<i8", "values": [0, 1, 2]}
         ("fitted_with.loss", "binary_cross_entropy", r"loss.\* do not fit"),
         ("fitted_with.training", "joint", "has no towers"),
         ("fitted_with.similarity", None, "similarity"),
-        ("fitted_with.similarity", ..., "lacks .'similarity'"),
+        ("fitted_with", ..., "fitted_with is missing"),
+        ("fitted_with.other", 1, "fitted_with holds unknown ones: .'other'"),
         ("classes", ..., "classes is missing"),
         ("classes", {**LABELS, "values": [0, 2, 1]}, "not sorted"),
         ("classes", {**LABELS, "values": [0, 1, 1]}, "not sorted"),
@@ -610,9 +686,11 @@ LABELS = {"dtype": "<i8", "values": [0, 1, 2]}
         ("layout.name", "files", "is no layout"),
         ("layout.image_shape", [2**40], "shapes must hold integers"),
         ("layout.image_shape", 4, "shapes must hold integers"),
-        ("layout.other", 4, "layout must hold"),
+        ("layout.other", 4, "layout holds unknown ones: .'other'"),
+        ("layout.name", ..., "missing .* 'name'"),
+        ("other", 4, "its content holds unknown ones: .'other'"),
+        ("gallery.other", 4, "gallery holds unknown ones: .'other'"),
         ("layout.used_columns", [9, 9], "is no layout"),
-        ("layout.ink", ..., "layout must hold"),
         ("layout.ink", "red", "ink must be one of"),
         ("layout.resizes", 1, "is no layout"),
         ("n_features_in", 2**40, "is no layout"),
