@@ -200,6 +200,7 @@ def _restore(cls, content, tensors, given):
     """Make a matcher of JSON, tensors and what the file does not hold, by name of the parameter."""
     left = dict(tensors)  # what is used is taken out
     check_known(content, "its content", _CONTENT)
+    check_known(take(content, "fitted_with", dict), "fitted_with", cls._SHAPING)
     matcher = cls(**_read_parameters(cls, content, "parameters", "", given))
     as_fitted = cls(**_read_parameters(cls, content, "fitted_with", "", given))
     _restore_columns(matcher, content)

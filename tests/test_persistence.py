@@ -663,6 +663,7 @@ LABELS = {"dtype": "<i8", "values": [0, 1, 2]}
         ("fitted_with.training", "joint", "has no towers"),
         ("fitted_with.similarity", None, "similarity"),
         ("fitted_with", ..., "fitted_with is missing"),
+        ("fitted_with.lr", 0.1, "fitted_with holds unknown ones: .'lr'"),
         ("fitted_with.other", 1, "fitted_with holds unknown ones: .'other'"),
         ("classes", ..., "classes is missing"),
         ("classes", {**LABELS, "values": [0, 2, 1]}, "not sorted"),
