@@ -12,6 +12,7 @@ import os
 import re
 import reprlib
 import secrets
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,9 @@ def unpack_header(data, kind):
         raise ValueError(
             f"it has format {version}, but this version of skpair knows {FORMAT}: update skpair"
         )
+    other = header.get("kind")
+    if isinstance(other, str) and other.isidentifier() and other != kind:
+        raise ValueError(f"it holds a {other}, not a {kind}")
     seal = header.pop("sha256", None)
     if seal != _digest(header, tensors):
         raise ValueError("its checksum is wrong: it is damaged")
@@ -197,9 +201,17 @@ def write_atomically(path, data):
         raise FileNotFoundError(
             f"The folder {os.fspath(path.parent)!r} is not there: {path.name!r} was not written."
         )
+    mode = None
+    if path.exists():
+        if not path.is_file():
+            kind = IsADirectoryError if path.is_dir() else OSError
+            raise kind(f"{os.fspath(path)!r} is not a file, and is not replaced by one.")
+        mode = stat.S_IMODE(path.stat().st_mode)
     temporary = path.parent / f".skpair-{secrets.token_hex(8)}.tmp"
     try:
         with open(temporary, "xb") as file:
+            if mode is not None:
+                os.chmod(temporary, mode)  # who may read the old file may read the new one
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())

@@ -82,7 +82,7 @@ def review(matcher, X, y=None, *, n_cases=3, cv=None, n_jobs=None):
     Warns
     -----
     UserWarning
-        If, under `cv`, a case has one row only: who judges that row does not know its case.
+        If, under `cv`, all rows of a case are in one fold: who judges them does not know the case.
 
     References
     ----------
@@ -124,15 +124,6 @@ def review(matcher, X, y=None, *, n_cases=3, cv=None, n_jobs=None):
 def _folds(cv, X, y):
     """Split rows: labelled ones to learn from, all to judge."""
     codes = pd.factorize(y)[0]  # rows without a label, -1, are spread over the folds as well
-    counts = np.bincount(codes[codes >= 0])
-    if (counts == 1).any():
-        alone = y[np.isin(codes, np.flatnonzero(counts == 1))].tolist()
-        warnings.warn(
-            f"These cases have one row only: {alone}. It is judged by a matcher that does not "
-            "know its case, so its label_proba is 0.",
-            UserWarning,
-            stacklevel=3,
-        )
     with warnings.catch_warnings():
         # of a case with fewer rows than folds, each row is still judged by what knows the others
         warnings.filterwarnings("ignore", message="The least populated class")
@@ -144,7 +135,19 @@ def _folds(cv, X, y):
             f"{np.argmax(times != 1)} {times[times != 1][0]} times. Give an integer, or a splitter "
             "such as StratifiedKFold."
         )
-    return [(train[codes[train] >= 0], test) for train, test in folds]
+    folds = [(train[codes[train] >= 0], test) for train, test in folds]
+    strange = np.zeros(len(y), bool)  # rows whose judge will not know their case
+    for train, test in folds:
+        strange[test] = (codes[test] >= 0) & ~np.isin(codes[test], codes[train])
+    if strange.any():
+        cases = sorted(set(y[strange].tolist()))
+        warnings.warn(
+            f"{strange.sum()} rows are judged by a matcher that does not know their case, so their "
+            f"label_proba is 0: no other fold has a row of {cases}.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return folds
 
 
 def _judge_fold(estimator, X, y, train, test, n_cases):

@@ -180,11 +180,19 @@ def test_cases_with_fewer_rows_than_folds(features):
     X, y = features
     labels = y.copy()
     labels[[0, 1]], labels[2] = 7, 8
-    with pytest.warns(UserWarning, match=r"one row only: \[8\]") as caught:
+    with pytest.warns(UserWarning, match=r"^1 rows are.*a row of \[8\]") as caught:
         queue = review(new_matcher(), X, labels, cv=5)
     assert len(caught) == 1
     assert queue.loc[2, "label_proba"] == 0
     assert (queue.loc[[0, 1], "label_proba"] > 0).all()
+
+
+def test_a_case_in_one_fold_only_is_told(features):
+    X, y = features
+    order = np.argsort(y, kind="stable")
+    splits = [(np.arange(60, 120), np.arange(60)), (np.arange(60), np.arange(60, 120))]
+    with pytest.warns(UserWarning, match=r"^120 rows are.*a row of \[0, 1, 2, 3\]"):
+        review(new_matcher(), X[order], (y[order] > 0) * 2 + np.arange(120) % 2, cv=splits)
 
 
 def test_splits_of_ones_own(features):

@@ -539,6 +539,21 @@ def test_a_failed_save_leaves_the_old_file_whole(fitted, path, monkeypatch, erro
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_permissions_of_an_old_file_stay(fitted, path):
+    path.touch()
+    path.chmod(0o600)
+    fitted.save(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_what_is_no_file_is_not_replaced(fitted, path):
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="is not a file, and is not replaced by one"):
+        fitted.save(path)
+    assert path.is_fifo()
+
+
 def test_permissions_are_those_of_any_new_file(fitted, path):
     before = os.umask(0o027)
     try:
@@ -577,7 +592,7 @@ def test_files_that_are_none(fitted, path, tmp_path):
         (pickle.dumps(fitted), "a pickle"),
         (zipped, "a pickle or a file of torch.save"),
         (foreign, "not written by skpair"),
-        (checkpoint, "holds no PairMatcher"),
+        (checkpoint, "holds a checkpoint, not a PairMatcher"),
     ):
         path.write_bytes(data)
         with pytest.raises(ValueError, match=f"'{path}' cannot be loaded: it.*{message}"):
