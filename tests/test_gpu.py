@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 
 from skpair import PairEncoder, PairMatcher, training
+from skpair.checkpoint import Stage
 from skpair.inspection import explain
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -126,3 +127,25 @@ def test_explain_agrees_with_the_cpu(digits):
         maps.append(np.stack([explanation.image_maps, explanation.skeleton_maps]))
     assert np.abs(maps[0] - maps[1]).max() < 0.05 * np.abs(maps[0]).max()  # TF32
     assert all(p.device.type == "cpu" for p in fitted.layers_.parameters())
+
+
+def test_a_fit_goes_on(digits, tmp_path, monkeypatch):
+    X, y = digits
+    whole = matcher(max_epochs=4).fit(X, y)
+    save, kept = Stage.save, []
+
+    def save_or_die(self, *state):
+        if len(kept) == 22:  # of 2 x 10 + 4
+            raise KeyboardInterrupt
+        kept.append(self.file)
+        save(self, *state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "save", save_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            matcher(max_epochs=4, checkpoint=tmp_path / "state").fit(X, y)
+    with pytest.raises(ValueError, match="other values of device"):
+        matcher(max_epochs=4, checkpoint=tmp_path / "state", device="cpu").fit(X, y)
+    resumed = matcher(max_epochs=4, checkpoint=tmp_path / "state").fit(X, y)
+    # not to the bit: sums on a GPU come in any order
+    np.testing.assert_allclose(resumed.transform(X), whole.transform(X), atol=0.1)
