@@ -50,17 +50,20 @@ def nearest(images, skeletons, k, loss=None):
     scores : ndarray of shape (n, k), float32
         The highest first.
     indices : ndarray of shape (n, k), int
-        Rows of `skeletons`.
+        Rows of `skeletons`; of equal scores the lower one first.
     """
     if not hasattr(loss, "pair_logits"):
         return top_k(images, skeletons, k)
     step = max(1, _BLOCK // max(1, len(skeletons)))
-    blocks = [
-        torch.from_numpy(similarity(images[i : i + step], skeletons, loss)).topk(k)
-        for i in range(0, len(images), step)
-    ]
-    scores, indices = zip(*blocks, strict=True)
-    return torch.cat(scores).numpy(), torch.cat(indices).numpy()
+    k = min(k, len(skeletons))
+    scores = np.empty((len(images), k), np.float32)
+    indices = np.empty((len(images), k), np.int64)
+    for start in range(0, len(images), step):
+        block = slice(start, start + step)
+        compared = torch.from_numpy(similarity(images[block], skeletons, loss))
+        found, rows = compared.sort(dim=1, descending=True, stable=True)
+        scores[block], indices[block] = found[:, :k], rows[:, :k]
+    return scores, indices
 
 
 def paired_similarity(images, skeletons, loss=None):
@@ -311,12 +314,20 @@ class Gallery:
 
         For a `loss` that compares an image with a skeleton itself, through the other kind.
         """
-        if query_is_image:
-            logits, cases = similarity(queries, self.skeletons, loss), self.skeleton_cases
-        else:
-            logits, cases = similarity(self.images, queries, loss).T, self.image_cases
-        p = expit(logits)
-        return np.stack([p[:, cases == c].mean(axis=1) for c in range(self.n_cases)], axis=1)
+        cases = self.skeleton_cases if query_is_image else self.image_cases
+        members = [np.flatnonzero(cases == c) for c in range(self.n_cases)]
+        means = np.empty((len(queries), self.n_cases), np.float32)
+        step = max(1, _BLOCK // 4 // max(1, len(cases)))
+        for start in range(0, len(queries), step):
+            block = slice(start, start + step)
+            if query_is_image:
+                logits = similarity(queries[block], self.skeletons, loss)
+            else:
+                logits = similarity(self.images, queries[block], loss).T
+            p = expit(logits)
+            for c, rows in enumerate(members):
+                means[block, c] = p[:, rows].mean(axis=1)
+        return means
 
 
 def _max_similarity(queries, known, own_rows=None, loss=None):
