@@ -5,6 +5,7 @@ LanceDB runs within the process, on a folder; there is no server.
 
 import json
 import os
+from datetime import timedelta
 from numbers import Integral
 
 import numpy as np
@@ -15,6 +16,8 @@ from .training import check_number
 
 #: Queries that LanceDB answers at once: each is a search of its own, side by side.
 _QUERIES = 64
+#: What LanceDB, or this module, calls its own columns, beside names that start with "_".
+_RESERVED = ("vector", "query_index")
 
 
 class LanceStore:
@@ -63,15 +66,11 @@ class LanceStore:
         self.n_probes = n_probes
         if os.path.exists(self.folder) and not os.path.isdir(self.folder):
             raise NotADirectoryError(f"{self.folder!r} is not a folder.")
-        self._database = lancedb.connect(self.folder)
-        self._tables = {
-            name: self._database.open_table(name)
-            for name in self._database.list_tables(limit=10_000).tables
-            if name in KINDS
-        }
-        for name, table in self._tables.items():
-            if b"skpair" not in (table.schema.metadata or {}):
-                raise ValueError(f"The table {name!r} in {self.folder!r} is not of skpair.")
+        # every call sees what others have written meanwhile
+        self._database = lancedb.connect(self.folder, read_consistency_interval=timedelta(0))
+        self._tables = {}
+        for kind in KINDS:
+            self._table(kind)
 
     def __repr__(self):
         """Spell the call that makes it."""
@@ -80,19 +79,21 @@ class LanceStore:
     @property
     def space(self):
         """Digest of the networks that all embeddings come from, or None."""
-        for table in self._tables.values():
-            return json.loads(table.schema.metadata[b"skpair"])["space"]
+        for kind in KINDS:
+            if self.count(kind):
+                return json.loads(self._table(kind).schema.metadata[b"skpair"])["space"]
         return None
 
     def count(self, kind):
         """Count the rows of a kind."""
-        return self._tables[kind].count_rows() if kind in self._tables else 0
+        table = self._table(kind)
+        return 0 if table is None else table.count_rows()
 
     def types(self, kind):
         """Name the types of the columns, "id" first; empty where there are no rows."""
-        if kind not in self._tables:
+        if not self.count(kind):
             return {}
-        types = {field.name: field.type for field in self._tables[kind].schema}
+        types = {field.name: field.type for field in self._table(kind).schema}
         del types["vector"]
         return {
             name: "str" if str(dtype) == "string" else np.dtype(dtype.to_pandas_dtype()).name
@@ -104,48 +105,54 @@ class LanceStore:
         ids = [id_ for id_ in ids if isinstance(id_, self._id_type(kind))]
         if not ids:
             return []
-        found = self._tables[kind].search().where(_among(ids)).select(["id"]).to_arrow()
+        found = self._table(kind).search().where(_among(ids)).select(["id"]).to_arrow()
         return found.column("id").to_pylist()
 
     def next_id(self, kind):
         """Give an integer beyond all ids of a kind, which are integers."""
-        if kind not in self._tables:
+        if not self.count(kind):
             return 0
-        batches = self._tables[kind].search().select(["id"]).to_batches()
+        batches = self._table(kind).search().select(["id"]).to_batches()
         return 1 + max(int(batch.column(0).to_numpy().max()) for batch in batches if len(batch))
 
     def add(self, kind, embeddings, columns, space):
         """Add rows, with new ids."""
         import pyarrow as pa
 
-        if "vector" in columns:
-            raise ValueError("In a LanceStore, no metadata column can be called 'vector'.")
+        odd = [name for name in columns if name in _RESERVED or name.startswith("_")]
+        if odd:
+            raise ValueError(
+                f"In a LanceStore, no metadata column can be called {', '.join(map(repr, odd))}: "
+                f"{', '.join(map(repr, _RESERVED))} and what starts with '_' are taken."
+            )
         vectors = pa.FixedSizeListArray.from_arrays(
             pa.array(embeddings.reshape(-1)), embeddings.shape[1]
         )
         rows = {name: _as_arrow(column) for name, column in columns.items()}
         rows = pa.table(rows | {"vector": vectors})
-        if kind in self._tables:
-            self._tables[kind].add(rows)
+        if self.count(kind):
+            self._table(kind).add(rows)
         else:
             rows = rows.replace_schema_metadata({"skpair": json.dumps({"space": space})})
-            self._tables[kind] = self._database.create_table(kind, data=rows)
+            mode = "create" if self._table(kind) is None else "overwrite"
+            self._tables[kind] = self._database.create_table(kind, data=rows, mode=mode)
 
     def remove(self, kind, ids):
         """Remove rows by their ids, which are there."""
-        self._tables[kind].delete(_among(ids))
-        if not self.count(kind):
-            self._database.drop_table(kind)
-            del self._tables[kind]
+        self._table(kind).delete(_among(ids))  # an empty table stays, for searches under way
 
     def search(self, kind, queries, k, where):
         """Find the `k` best rows for each query: Hits."""
         import pyarrow as pa
 
+        if not self.count(kind):
+            return Hits.none(queries)
+        table = self._database.open_table(kind)
+        table.checkout(table.version)  # as it is now, whatever is changed meanwhile
         parts = []
         for start in range(0, len(queries), _QUERIES):
             block = queries[start : start + _QUERIES]
-            search = self._tables[kind].search(list(block)).distance_type("dot").limit(k)
+            search = table.search(list(block)).distance_type("dot").limit(k)
             search = search.nprobes(self.n_probes)
             if where is not None:
                 search = search.where(where, prefilter=True)
@@ -186,11 +193,25 @@ class LanceStore:
         """
         from lancedb.index import IvfFlat
 
-        for kind, table in self._tables.items():
+        for kind in KINDS:
+            if not self.count(kind):
+                continue
+            table = self._table(kind)
             table.optimize()
             n = n_partitions or max(1, round(self.count(kind) ** 0.5))
             table.create_index("vector", config=IvfFlat(distance_type="dot", num_partitions=n))
         return self
+
+    def _table(self, kind):
+        """Open a table, or give None: another process may have made it meanwhile."""
+        if kind not in self._tables:
+            if kind not in self._database.list_tables(limit=10_000).tables:
+                return None
+            table = self._database.open_table(kind)
+            if b"skpair" not in (table.schema.metadata or {}):
+                raise ValueError(f"The table {kind!r} in {self.folder!r} is not of skpair.")
+            self._tables[kind] = table
+        return self._tables[kind]
 
     def _id_type(self, kind):
         types = self.types(kind)

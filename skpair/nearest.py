@@ -37,8 +37,9 @@ def top_k(queries, gallery, k):
     queries : array-like of shape (n, d)
         Embeddings to search with; computed with as float32.
     gallery : array-like of shape (m, d)
-        Embeddings to search in, at most 2**32 - 32 of them: an array, a memory map, or whatever has a shape and gives arrays
-        when it is sliced. It is read block by block, and never copied as a whole.
+        Embeddings to search in, at most 2**32 - 32 of them: an array, a memory map, or whatever has
+        a shape and gives arrays when it is sliced. It is read block by block, and never copied as a
+        whole.
     k : int
         How many rows to find; of a gallery of fewer rows, all are given.
 

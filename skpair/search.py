@@ -317,9 +317,6 @@ class MatchIndex:
         self._check_space()
         queries = np.asarray(embed(X), np.float32)
         named = self.matcher.classes_[:0]
-        if not self.store.count(kind):
-            parts = {"query": np.arange(0), "rank": np.arange(0), "id": np.arange(0)}
-            return pd.DataFrame(parts | {"score": np.empty(0, np.float32), "case": named})
         hits = self.store.search(kind, queries, k, where)
         columns = dict(hits.columns)
         start = np.searchsorted(hits.query, hits.query)  # the first hit of the same query

@@ -20,6 +20,13 @@ class Hits:
     embeddings: np.ndarray  # (h, d) float32
     columns: dict  # by name, Series of h values; the first is "id"
 
+    @classmethod
+    def none(cls, queries):
+        """Make what a search of no rows finds."""
+        nothing = np.empty(0, np.int64)
+        embeddings = np.empty((0, queries.shape[1]), np.float32)
+        return cls(nothing, np.empty(0, np.float32), embeddings, {"id": as_series(nothing)})
+
 
 class MemoryStore:
     """Rows in memory, or in a file that is mapped into it; searches are exact.
@@ -84,7 +91,9 @@ class MemoryStore:
 
     def search(self, kind, queries, k, where):
         """Find the `k` best rows for each query: Hits."""
-        segments = self._segments[kind]
+        segments = self._segments[kind]  # which do not change
+        if not segments:
+            return Hits.none(queries)
         starts = np.cumsum([0] + [len(segment) for segment in segments])
         found = [top_k(queries, segment.embeddings, k) for segment in segments]
         scores = np.hstack([scores for scores, _ in found])

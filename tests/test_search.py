@@ -341,6 +341,31 @@ def test_searches_beside_additions(features, matcher):
     assert len(index) == 10
 
 
+def test_an_index_that_is_emptied_when_a_search_begins(index, features, monkeypatch):
+    X, _ = features
+    count = index.store.count
+
+    def count_and_empty(kind):
+        n = count(kind)
+        if n and kind == "images":
+            monkeypatch.setattr(index.store, "count", count)
+            index.remove(range(120))
+        return n
+
+    embed = index.matcher.embed_skeletons
+
+    def embed_and_wait(X):
+        embedded = embed(X)
+        monkeypatch.setattr(index.store, "count", count_and_empty)
+        return embedded
+
+    monkeypatch.setattr(index.matcher, "embed_skeletons", embed_and_wait, raising=False)
+    found = index.search_images(X[:3], k=4)
+    assert found.columns.tolist()[:5] == COLUMNS
+    assert found["id"].dtype == np.int64
+    assert len(found) in (0, 12)
+
+
 def test_pickle(features, matcher):
     X, _ = features
     index = MatchIndex(matcher).add_images(X)
@@ -543,6 +568,54 @@ def test_a_database_is_opened_again(lance, features, matcher):
         MatchIndex(other, lance())
 
 
+def test_a_database_does_not_change_within_a_search(lance, features, matcher, monkeypatch):
+    from skpair import lance as module
+
+    X, _ = features
+    index = MatchIndex(matcher, lance()).add_images(X)
+    before = index.search_images(X, k=3)
+    monkeypatch.setattr(module, "_QUERIES", 30)
+    open_table = index.store._database.open_table
+
+    class Disturbed:
+        """A table whose rows go when it is searched for the second time."""
+
+        def __init__(self, kind):
+            self.table, self.searches = open_table(kind), 0
+            self.version, self.checkout = self.table.version, self.table.checkout
+
+        def search(self, *args):
+            self.searches += 1
+            if self.searches == 2:
+                MatchIndex(matcher, lance()).remove(range(120)).add_images(X[:1], ids=[777])
+            return self.table.search(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index.store._database, "open_table", Disturbed)
+        pd.testing.assert_frame_equal(index.search_images(X, k=3), before)
+    assert index.search_images(X[:1])["id"].tolist() == [777]
+
+
+def test_two_stores_on_one_new_folder(lance, features, matcher):
+    X, _ = features
+    first, second = (MatchIndex(matcher, lance()) for _ in range(2))
+    first.add_images(X[:5])
+    assert second.add_images(X[5:7]).search_images(X[:1])["id"].nunique() == 7
+    assert len(first) == 7
+    first.remove(range(7))
+    assert len(second.search_images(X[:1])) == 0
+    second.add_images(X[:2], ids=["a", "b"])  # of another type, now that there are none
+    assert sorted(first.search_images(X[:1])["id"]) == ["a", "b"]
+
+
+def test_an_emptied_database_takes_another_matcher(lance, features, matcher):
+    X, y = features
+    MatchIndex(matcher, lance()).add_images(X[:5]).remove(range(5))
+    other = PairMatcher(max_epochs=1, random_state=7).fit(X, y)
+    MatchIndex(other, lance()).add_skeletons(X[:5])
+    assert len(MatchIndex(other, lance()).add_images(X[:5])) == 10
+
+
 def test_a_database_finds_what_an_exact_search_finds(lance, features, matcher, monkeypatch):
     X, _ = features
     rng = np.random.default_rng(0)
@@ -566,8 +639,9 @@ def test_odd_databases_are_refused(lance, features, matcher, tmp_path):
 
     X, _ = features
     index = MatchIndex(matcher, lance())
-    with pytest.raises(ValueError, match="can be called 'vector'"):
-        index.add_images(X[:2], metadata={"vector": [1, 2]})
+    for name in ("vector", "query_index", "_distance", "_rowid"):
+        with pytest.raises(ValueError, match=f"can be called '{name}': 'vector', 'query_index'"):
+            index.add_images(X[:2], metadata={name: [1, 2]})
     assert len(index) == 0
     lancedb.connect(tmp_path / "foreign").create_table("images", data=[{"id": 1}])
     from skpair.lance import LanceStore
