@@ -174,11 +174,16 @@ def tensor_bytes(tensor):
 
 def read_file(path):
     """Read a whole file; a folder or a device is none."""
+    return as_file(path).read_bytes()
+
+
+def as_file(path):
+    """Turn into a Path what may be read or missing, but is no folder and no device."""
     path = Path(path)
     if path.exists() and not path.is_file():
         kind = IsADirectoryError if path.is_dir() else OSError
         raise kind(f"{os.fspath(path)!r} is not a file.")
-    return path.read_bytes()
+    return path
 
 
 def write_atomically(path, data):

@@ -1,17 +1,18 @@
-"""The file of an index: a safetensors file, whose numbers are mapped when it is opened, not read.
+"""The file of an index: a safetensors file, whose embeddings are mapped when it is opened.
 
-Its metadata hold one entry, "skpair", a JSON header. Opening it runs nothing that it holds.
+Its metadata hold one entry, "skpair", a JSON header, sealed by a checksum with all columns;
+only the embeddings are not. Opening it runs nothing that it holds.
 """
 
+import hashlib
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import safetensors
 
 from .columns import TYPES, Segment, Strings, type_of
-from .files import write_atomically
+from .files import as_file, write_atomically
 
 #: Version of the header; another one is another format.
 _FORMAT = 1
@@ -41,8 +42,13 @@ def write(path, space, segments):
             for place, column in enumerate(segment.columns.values()):
                 values = vars(column) if isinstance(column, Strings) else {"values": column}
                 arrays |= {f"{kind}/{number}/{place}/{k}": v for k, v in values.items()}
+    arrays = {
+        name: np.ascontiguousarray(array.view(np.int64) if array.dtype.kind in "mM" else array)
+        for name, array in arrays.items()
+    }
     header = {"format": _FORMAT, "kind": "MatchIndex", "space": space, "rows": kinds}
-    write_atomically(path, _safetensors(arrays, json.dumps(header)))
+    text = json.dumps({"sha256": _digest(header, arrays), **header})
+    write_atomically(path, _safetensors(arrays, text))
 
 
 def read(path):
@@ -53,19 +59,16 @@ def read(path):
     space : str or None
         As it was written.
     segments : dict of tuple of Segment
-        Their numbers are read when they are needed; changing them does not change the file.
+        Their embeddings are read when they are needed; changing them does not change the file.
 
     Raises
     ------
     OSError
         If the file is missing or cannot be read.
     ValueError
-        If it is truncated, or not of an index.
+        If it is truncated, not of an index, or damaged elsewhere than in an embedding.
     """
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        kind = IsADirectoryError if path.is_dir() else OSError
-        raise kind(f"{os.fspath(path)!r} is not a file.")
+    path = as_file(path)
     try:
         with safetensors.safe_open(path, "pt") as file:  # torch maps, where numpy would read
             header = json.loads((file.metadata() or {}).get("skpair", "{}"))
@@ -73,6 +76,8 @@ def read(path):
             if found != (_FORMAT, "MatchIndex"):
                 raise ValueError(f"its format and kind are {found}")
             tensors = {name: file.get_tensor(name).numpy() for name in file.keys()}
+        if header.pop("sha256", None) != _digest(header, tensors):
+            raise ValueError("its checksum is wrong")
         segments = {
             kind: tuple(
                 _segment(tensors, f"{kind}/{number}", rows["columns"])
@@ -91,6 +96,16 @@ def read(path):
             f"version: {error}."
         ) from error
     return header["space"], segments
+
+
+def _digest(header, arrays):
+    """Digest a header and arrays: of embeddings, which may be large, the shape only."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(repr((name, array.dtype.name, array.shape)).encode())
+        if not name.endswith("/embeddings"):
+            digest.update(array.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
 
 
 def _segment(tensors, prefix, columns):
@@ -127,10 +142,6 @@ def _segment(tensors, prefix, columns):
 
 def _safetensors(arrays, header):
     """Yield the bytes of a safetensors file, piece by piece."""
-    arrays = {
-        name: np.ascontiguousarray(array.view(np.int64) if array.dtype.kind in "mM" else array)
-        for name, array in arrays.items()
-    }
     # the widest first, so that all numbers lie at multiples of their width
     arrays = dict(sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])))
     entries, end = {"__metadata__": {"skpair": header}}, 0

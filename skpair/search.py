@@ -248,9 +248,10 @@ class MatchIndex:
     def load(cls, path, matcher):
         """Open the file of an index.
 
-        The file is mapped, not read: opening takes no time, whatever its size, and a row is read
-        when a search needs it. Adding copies a part into memory when it has grown to half of it.
-        Nothing in the file is run.
+        Ids and metadata are read once, to check them against a checksum. Embeddings are mapped, and
+        read when a search needs them: they are not checked, and what is searched need not fit into
+        memory. Adding copies a part into memory when it has grown to half of it. Nothing in the
+        file is run.
 
         Parameters
         ----------
@@ -268,7 +269,7 @@ class MatchIndex:
         OSError
             If the file is missing or cannot be read.
         ValueError
-            If it is truncated or not of an index, or the matcher is another one.
+            If it is truncated, damaged or not of an index, or the matcher is another one.
         """
         return cls(matcher, MemoryStore.load(path))
 

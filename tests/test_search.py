@@ -10,7 +10,7 @@ import safetensors.numpy
 import torch
 from sklearn.exceptions import NotFittedError
 
-from skpair import PairEncoder, PairMatcher
+from skpair import PairEncoder, PairMatcher, index_file
 from skpair.search import MatchIndex
 
 COLUMNS = ["query", "rank", "id", "score", "case"]
@@ -452,14 +452,40 @@ def test_truncated_files_are_refused(saved, matcher, keep):
 
 
 def change_header(path, change):
+    """Change a header, and seal it: only other checks can refuse it."""
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     entries = json.loads(data[8 : 8 + length])
     header = json.loads(entries["__metadata__"]["skpair"])
+    del header["sha256"]
     change(entries, header)
-    entries["__metadata__"]["skpair"] = json.dumps(header)
-    text = json.dumps(entries).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    for _ in range(2):
+        entries["__metadata__"]["skpair"] = json.dumps(header)
+        text = json.dumps(entries).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+        header["sha256"] = index_file._digest(
+            {k: v for k, v in header.items() if k != "sha256"}, safetensors.numpy.load_file(path)
+        )
+
+
+@pytest.mark.parametrize(
+    "part", ["space", "images/0/0/values", "images/0/1/text", "images/0/1/ends"]
+)
+@pytest.mark.parametrize("bit", [1, 128])
+def test_a_damaged_byte_is_found(saved, matcher, part, bit):
+    _, path = saved
+    data = bytearray(path.read_bytes())
+    length = int.from_bytes(data[:8], "little")
+    if part == "space":
+        place = data.index(b"space") + 12
+    else:
+        place = 8 + length + json.loads(data[8 : 8 + length])[part]["data_offsets"][0]
+    data[place] ^= bit
+    path.write_bytes(data)
+    with pytest.raises(
+        ValueError, match=r"an\.index' is not the file of an index, or it is damaged"
+    ):
+        MatchIndex.load(path, matcher)
 
 
 @pytest.mark.parametrize(
@@ -481,7 +507,7 @@ def change_header(path, change):
 def test_headers_that_do_not_fit_are_refused(saved, matcher, change):
     _, path = saved
     change_header(path, change)
-    with pytest.raises(ValueError, match="is not the file of an index"):
+    with pytest.raises(ValueError, match="is not the file of an index(?!.*checksum)"):
         MatchIndex.load(path, matcher)
 
 
