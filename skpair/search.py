@@ -9,7 +9,8 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from .columns import as_before, as_id_list, as_ids, as_metadata, as_series, shown
-from .memory import digest_tensors
+from .files import digest_tensors, tensor_bytes
+from .memory import _says_nothing, code_of
 from .nearest import top_k
 from .stores import KINDS, MemoryStore
 from .training import check_choice, check_number
@@ -81,6 +82,7 @@ class MatchIndex:
             )
         self.matcher = matcher
         self.store = MemoryStore() if store is None else store
+        self._digested = None, None  # a state of the networks, and its digest
         self._check_space()
 
     def __len__(self):
@@ -337,7 +339,11 @@ class MatchIndex:
 
     def _check_space(self):
         """Give the digest of the networks; ValueError if the rows come from others."""
-        space = _digest_networks(self.matcher)
+        state = _state(self.matcher)
+        known, space = self._digested
+        if state != known:
+            space = _digest_networks(self.matcher)
+            self._digested = state, space  # at once: other threads may look
         if len(self) and space != self.store.space:
             raise ValueError(
                 "The matcher is not as it was when rows were added: it has learned anew, or is "
@@ -347,14 +353,51 @@ class MatchIndex:
         return space
 
 
+def _networks(matcher):
+    """Give what embeds, by name."""
+    towers = {} if matcher.encoder_ is None else {"towers": matcher.encoder_.towers_}
+    return {"layers": matcher.layers_, **towers}
+
+
+def _state(matcher):
+    """Tell whether networks may have changed, much faster than their digest: any value.
+
+    What is written in place counts a tensor's version up, but for what is written through `.data`;
+    so numbers are added up, too.
+    """
+    state = [matcher.layout_]
+    for network in _networks(matcher).values():
+        parts = network.named_modules(remove_duplicate=False)
+        state += [(path, id(part), type(part), repr(_settings(part))) for path, part in parts]
+        for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+            version = None if tensor.is_inference() else tensor._version
+            state += [name, id(tensor), version, tensor.data_ptr(), tensor.dtype, tensor.shape]
+            state.append(_sum(tensor))
+    return state
+
+
+def _settings(module):
+    return {k: v for k, v in vars(module).items() if not _says_nothing(k, v)}
+
+
+def _sum(tensor):
+    """Add the bits of a tensor up, whatever they mean."""
+    numbers = tensor_bytes(tensor)
+    words = len(numbers) // 8 * 8
+    return int(numbers[:words].view(np.uint64).sum()) + int(numbers[words:].sum())
+
+
 def _digest_networks(matcher):
-    """Digest all that turns a row into an embedding: how it is read, and the networks."""
-    networks = {"layers": matcher.layers_}
-    if matcher.encoder_ is not None:
-        networks["towers"] = matcher.encoder_.towers_
+    """Digest all that turns a row into an embedding: how it is read, and the networks.
+
+    Their structure, settings, code and weights count. Versions of libraries do not, or an index on
+    disk would be lost with every update.
+    """
     digest = hashlib.sha256(repr(matcher.layout_).encode())
-    for network in networks.values():
-        parts = [(name, type(part).__qualname__) for name, part in network.named_modules()]
-        digest.update(repr(parts).encode())
+    for name, network in _networks(matcher).items():
+        for path, part in network.named_modules(remove_duplicate=False):
+            digest.update(f"{name}.{path}".encode() + code_of(type(part)))
+            for setting, value in sorted(_settings(part).items()):
+                digest.update(setting.encode() + code_of(value))
         digest_tensors(digest, (*network.named_parameters(), *network.named_buffers()))
     return digest.hexdigest()

@@ -1,5 +1,8 @@
+import contextlib
 import json
+import os
 import pickle
+import subprocess
 import sys
 import threading
 
@@ -10,7 +13,7 @@ import safetensors.numpy
 import torch
 from sklearn.exceptions import NotFittedError
 
-from skpair import PairEncoder, PairMatcher, index_file
+from skpair import PairEncoder, PairMatcher, index_file, search
 from skpair.search import MatchIndex
 
 COLUMNS = ["query", "rank", "id", "score", "case"]
@@ -263,6 +266,102 @@ def test_weights_changed_in_place_are_seen(features):
         next(matcher.layers_.skeleton.parameters()).data[0, 0] += 1
     with pytest.raises(ValueError, match="has learned anew"):
         index.search_images(X[:1])
+
+
+def test_networks_are_digested_when_they_may_have_changed(features, monkeypatch):
+    X, y = features
+    matcher = PairMatcher(max_epochs=1, random_state=0).fit(X, y)
+    digested = []
+    digest = search._digest_networks
+    monkeypatch.setattr(search, "_digest_networks", lambda m: digested.append(m) or digest(m))
+    index = MatchIndex(matcher).add_images(X).add_skeletons(X)
+    for _ in range(3):
+        index.search_images(X[:1])
+    assert len(digested) == 1
+    weight = next(matcher.layers_.parameters())
+    for change in (lambda w: w.mul_(2), lambda w: w.data.mul_(0.5)):
+        with torch.no_grad():
+            change(weight)
+        with contextlib.suppress(ValueError):
+            index.search_images(X[:1])
+    assert len(digested) == 3
+    index.search_images(X[:1])  # as they were: nothing is raised
+    matcher.fit(X, y)
+    index.search_images(X[:1])
+    assert len(digested) == 4
+
+
+class Scaled(torch.nn.Module):
+    """A tower without weights."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = factor
+        self.activation = torch.nn.LeakyReLU(0.01)
+
+    def forward(self, x):
+        return self.activation(x.flatten(1).float() * self.factor - 1)
+
+
+class ScaledOtherwise(Scaled):
+    """The same weights and settings, but other code."""
+
+    def forward(self, x):
+        return self.activation(x.flatten(1).float() * self.factor + 1)
+
+
+ScaledOtherwise.__qualname__ = Scaled.__qualname__
+
+
+@pytest.fixture
+def with_own_tower(digits, tmp_path):
+    """An index of a matcher that has a network of one's own, the matcher's file and its rows."""
+    X, y = digits
+    encoder = PairEncoder(Scaled(), Scaled(), frozen=True)
+    matcher = PairMatcher(encoder, max_epochs=1, random_state=0).fit(X, y)
+    matcher.save(tmp_path / "matcher")
+    index = MatchIndex(matcher).add_images(X[:20, 0])
+    index.save(tmp_path / "index")
+
+    def load(tower):
+        given = {f"encoder__{kind}_encoder": tower for kind in ("image", "skeleton")}
+        return MatchIndex.load(tmp_path / "index", PairMatcher.load(tmp_path / "matcher", **given))
+
+    return index, load, X
+
+
+def test_own_modules_count_with_settings_and_code(with_own_tower):
+    index, load, X = with_own_tower
+    assert len(load(Scaled())) == 20
+    steep = Scaled()
+    steep.activation.negative_slope = 0.9
+    for other in (Scaled(2.0), steep, ScaledOtherwise()):
+        with pytest.raises(ValueError, match="or is another one"):
+            load(other)
+    tower = index.matcher.encoder_.towers_.image
+    for part, setting in ((tower.activation, "negative_slope"), (tower, "factor")):
+        index.search_images(X[:1, 1])
+        before = getattr(part, setting)
+        setattr(part, setting, 0.9)
+        with pytest.raises(ValueError, match="has learned anew"):
+            index.search_images(X[:1, 1])
+        setattr(part, setting, before)
+
+
+def test_a_copy_in_another_process_is_the_same(with_own_tower, tmp_path):
+    index, _, _ = with_own_tower
+    (tmp_path / "pickle").write_bytes(pickle.dumps(index.matcher))
+    command = (
+        "import pickle, sys; from skpair.search import MatchIndex; "
+        "matcher = pickle.load(open(sys.argv[1], 'rb')); "
+        "print(len(MatchIndex.load(sys.argv[2], matcher)))"
+    )
+    paths = [tmp_path / "pickle", tmp_path / "index"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    told = subprocess.run(
+        [sys.executable, "-c", command, *paths], check=True, capture_output=True, env=environment
+    )
+    assert told.stdout.split() == [b"20"]
 
 
 def test_the_towers_belong_to_the_space(digits):
