@@ -102,23 +102,22 @@ def test_a_gallery_on_disk_is_read_in_blocks(tmp_path, small_blocks):
 
 
 MEMORY = """
-import resource
 import numpy as np
 from skpair.search import top_k
 
-def resident():
+def memory(name):  # in MiB; getrusage would tell the peak of the process that started this one
     with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+        return next(int(line.split()[1]) for line in status if line.startswith(name)) / 1024
 
 rng = np.random.default_rng(0)
 queries = rng.standard_normal((420, 16), dtype=np.float32)
 gallery = rng.standard_normal((1_200_000, 16), dtype=np.float32)
 top_k(queries[:2], gallery[:1000], 5)
-before = resident()
+before = memory("VmRSS")
 for n, m, k in [(420, 300_000, 10), (420, 60_000, 5_000), (2, 1_200_000, 1_000_000)]:
     results = top_k(queries[:n], gallery[:m], k)
     own = sum(x.nbytes for x in results) / 2**20
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before - own)
+    print(memory("VmHWM") - before - own)
     del results
 """
 
