@@ -241,14 +241,22 @@ def fingerprint(module, *context):
     digest = hashlib.sha256()  # the fastest of hashlib where processors compute it themselves
     versions = [m.__version__ for m in (torch, torchvision, np, PIL)]
     digest.update(repr((__version__, *versions, *context)).encode())
+    digest_module(digest, module)
+    return digest.digest()
+
+
+def digest_module(digest, module):
+    """Update a digest of hashlib by a network: its structure, code, settings and weights."""
     seen = {}
     # a layer that is used twice is named twice
     for name, part in module.named_modules(remove_duplicate=False):
-        digest.update(name.encode() + _code(type(part), seen))
-        settings = {k: v for k, v in vars(part).items() if not _says_nothing(k, v)}
-        digest.update(_code(settings, seen))
+        digest.update(name.encode() + _code(type(part), seen) + _code(settings_of(part), seen))
     digest_tensors(digest, (*module.named_parameters(), *module.named_buffers()))
-    return digest.digest()
+
+
+def settings_of(module):
+    """Give what a module knows beside its weights and parts."""
+    return {k: v for k, v in vars(module).items() if not _says_nothing(k, v)}
 
 
 def code_of(value):

@@ -9,8 +9,8 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from .columns import as_before, as_id_list, as_ids, as_metadata, as_series, shown
-from .files import digest_tensors, tensor_bytes
-from .memory import _says_nothing, code_of
+from .files import tensor_bytes
+from .memory import digest_module, settings_of
 from .nearest import top_k
 from .stores import KINDS, MemoryStore
 from .training import check_choice, check_number
@@ -47,6 +47,8 @@ class MatchIndex:
 
     Raises
     ------
+    TypeError
+        If it is no PairMatcher, or the store is none.
     NotFittedError
         If the matcher is not fitted.
     ValueError
@@ -73,6 +75,16 @@ class MatchIndex:
     """
 
     def __init__(self, matcher, store=None):
+        if not hasattr(matcher, "embed_skeletons"):
+            raise TypeError(
+                f"matcher must be a PairMatcher, got {matcher!r}. Of a pipeline, give the last step, "
+                "and rows that the steps before it have transformed."
+            )
+        if store is not None and (isinstance(store, type) or not hasattr(store, "next_id")):
+            raise TypeError(
+                f"store must be a LanceStore or None, got {store!r}. The file of an index is opened "
+                "by MatchIndex.load(path, matcher)."
+            )
         check_is_fitted(matcher)
         if hasattr(matcher.loss_, "pair_logits"):
             raise ValueError(
@@ -368,16 +380,12 @@ def _state(matcher):
     state = [matcher.layout_]
     for network in _networks(matcher).values():
         parts = network.named_modules(remove_duplicate=False)
-        state += [(path, id(part), type(part), repr(_settings(part))) for path, part in parts]
+        state += [(path, id(part), type(part), repr(settings_of(part))) for path, part in parts]
         for name, tensor in (*network.named_parameters(), *network.named_buffers()):
             version = None if tensor.is_inference() else tensor._version
             state += [name, id(tensor), version, tensor.data_ptr(), tensor.dtype, tensor.shape]
             state.append(_sum(tensor))
     return state
-
-
-def _settings(module):
-    return {k: v for k, v in vars(module).items() if not _says_nothing(k, v)}
 
 
 def _sum(tensor):
@@ -395,9 +403,6 @@ def _digest_networks(matcher):
     """
     digest = hashlib.sha256(repr(matcher.layout_).encode())
     for name, network in _networks(matcher).items():
-        for path, part in network.named_modules(remove_duplicate=False):
-            digest.update(f"{name}.{path}".encode() + code_of(type(part)))
-            for setting, value in sorted(_settings(part).items()):
-                digest.update(setting.encode() + code_of(value))
-        digest_tensors(digest, (*network.named_parameters(), *network.named_buffers()))
+        digest.update(name.encode())
+        digest_module(digest, network)
     return digest.hexdigest()

@@ -12,9 +12,11 @@ import pytest
 import safetensors.numpy
 import torch
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
 from skpair import PairEncoder, PairMatcher, index_file, search
 from skpair.search import MatchIndex
+from skpair.stores import MemoryStore
 
 COLUMNS = ["query", "rank", "id", "score", "case"]
 
@@ -781,3 +783,14 @@ def test_odd_databases_are_refused(lance, features, matcher, tmp_path):
 def test_where_needs_a_database(features, matcher):
     with pytest.raises(ValueError, match="LanceStore"):
         MatchIndex(matcher).search_images(features[0][:1], where="depth < 3")
+
+
+@pytest.mark.parametrize("store", ["folder", MemoryStore, {}])
+def test_a_store_is_no_path(matcher, store):
+    with pytest.raises(TypeError, match="store must be a LanceStore or None"):
+        MatchIndex(matcher, store)
+
+
+def test_a_pipeline_is_no_matcher(matcher):
+    with pytest.raises(TypeError, match="Of a pipeline, give the last step"):
+        MatchIndex(make_pipeline(matcher))
