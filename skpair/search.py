@@ -77,13 +77,13 @@ class MatchIndex:
     def __init__(self, matcher, store=None):
         if not hasattr(matcher, "embed_skeletons"):
             raise TypeError(
-                f"matcher must be a PairMatcher, got {matcher!r}. Of a pipeline, give the last step, "
-                "and rows that the steps before it have transformed."
+                f"matcher must be a PairMatcher, got {matcher!r}. Of a pipeline, give the last "
+                "step, and rows that the steps before it have transformed."
             )
         if store is not None and (isinstance(store, type) or not hasattr(store, "next_id")):
             raise TypeError(
-                f"store must be a LanceStore or None, got {store!r}. The file of an index is opened "
-                "by MatchIndex.load(path, matcher)."
+                f"store must be a LanceStore or None, got {store!r}. The file of an index is "
+                "opened by MatchIndex.load(path, matcher)."
             )
         check_is_fitted(matcher)
         if hasattr(matcher.loss_, "pair_logits"):
