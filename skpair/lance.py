@@ -102,7 +102,8 @@ class LanceStore:
 
     def known(self, kind, ids):
         """Give those of some ids that are there."""
-        ids = [id_ for id_ in ids if isinstance(id_, self._id_type(kind))]
+        id_type = self._id_type(kind)
+        ids = [id_ for id_ in ids if isinstance(id_, id_type)]
         if not ids:
             return []
         found = self._table(kind).search().where(_among(ids)).select(["id"]).to_arrow()
