@@ -209,7 +209,7 @@ class Stage:
             return None
         content, tensors = state
         if content["owner"] != self.checkpoint.owner:
-            self.checkpoint.refuse(f"what {self.file!r} was learned from")
+            self.checkpoint.refuse(f"what {self.file!r} was learned from (or lacks {_OWNER!r})")
         # as a tensor: a long history is no header
         content["history"] = json.loads(tensors.pop("history").numpy().tobytes())
         return content, tensors
@@ -257,4 +257,4 @@ def _plain(value):
         return read_file(path) if os.path.isfile(path) else path
     if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
         return float(value)
-    return memory.code_of(value)
+    return memory.code_of(list(value) if isinstance(value, tuple) else value)

@@ -120,11 +120,12 @@ class LanceStore:
         """Add rows, with new ids."""
         import pyarrow as pa
 
-        odd = [name for name in columns if name in _RESERVED or name.startswith("_")]
+        odd = [n for n in columns if n in _RESERVED or n.startswith("_") or not n or {*".`"} & {*n}]
         if odd:
             raise ValueError(
                 f"In a LanceStore, no metadata column can be called {', '.join(map(repr, odd))}: "
-                f"{', '.join(map(repr, _RESERVED))} and what starts with '_' are taken."
+                f"{', '.join(map(repr, _RESERVED))} and what starts with '_' are taken, and '.' and "
+                "'`' stand for something else."
             )
         vectors = pa.FixedSizeListArray.from_arrays(
             pa.array(embeddings.reshape(-1)), embeddings.shape[1]

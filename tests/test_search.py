@@ -766,7 +766,7 @@ def test_odd_databases_are_refused(lance, features, matcher, tmp_path):
 
     X, _ = features
     index = MatchIndex(matcher, lance())
-    for name in ("vector", "query_index", "_distance", "_rowid"):
+    for name in ("vector", "query_index", "_distance", "_rowid", "", "a.b", "a`b"):
         with pytest.raises(ValueError, match=f"can be called '{name}': 'vector', 'query_index'"):
             index.add_images(X[:2], metadata={name: [1, 2]})
     assert len(index) == 0
