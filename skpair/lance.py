@@ -124,8 +124,8 @@ class LanceStore:
         if odd:
             raise ValueError(
                 f"In a LanceStore, no metadata column can be called {', '.join(map(repr, odd))}: "
-                f"{', '.join(map(repr, _RESERVED))} and what starts with '_' are taken, and '.' and "
-                "'`' stand for something else."
+                f"{', '.join(map(repr, _RESERVED))} and what starts with '_' are taken, and "
+                "'.' and '`' stand for something else."
             )
         vectors = pa.FixedSizeListArray.from_arrays(
             pa.array(embeddings.reshape(-1)), embeddings.shape[1]
