@@ -295,5 +295,5 @@ def _common_codes(images, y, skeletons, y_skeletons):
                 "y_skeletons=..., too."
             )
     y = gallery.as_labels(y, y, "y")
-    cases, _ = check_cases(np.concatenate([y, gallery.as_labels(y_skeletons, y, "y_skeletons")]))
-    return np.searchsorted(cases, y), np.searchsorted(cases, y_skeletons)
+    _, codes = check_cases(np.concatenate([y, gallery.as_labels(y_skeletons, y, "y_skeletons")]))
+    return codes[: len(y)], codes[len(y) :]

@@ -6,7 +6,6 @@ import warnings
 from numbers import Integral
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
@@ -36,9 +35,7 @@ def check_cases(y):
     if y is None:
         raise ValueError("y is required: the case of each row, of shape (n,); got None.")
     y = column_or_1d(y, warn=True)
-    missing = np.flatnonzero(pd.isna(y))
-    if len(missing):
-        raise ValueError(f"y holds missing labels (NaN or None), first in row {missing[0]}.")
+    training.check_no_gaps("y", y)
     try:
         classes, codes = np.unique(y, return_inverse=True)
     except TypeError as error:

@@ -177,12 +177,12 @@ def read_file(path):
     return as_file(path).read_bytes()
 
 
-def as_file(path):
-    """Turn into a Path what may be read or missing, but is no folder and no device."""
+def as_file(path, more=""):
+    """Turn into a Path what is a file or missing; folders and devices raise, and say `more`."""
     path = Path(path)
     if path.exists() and not path.is_file():
         kind = IsADirectoryError if path.is_dir() else OSError
-        raise kind(f"{os.fspath(path)!r} is not a file.")
+        raise kind(f"{os.fspath(path)!r} is not a file{more}.")
     return path
 
 
@@ -201,17 +201,12 @@ def write_atomically(path, data):
     OSError
         If that is not possible; FileNotFoundError if the folder is missing.
     """
-    path = Path(os.path.realpath(path))
+    path = as_file(os.path.realpath(path), ", and is not replaced by one")
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"The folder {os.fspath(path.parent)!r} is not there: {path.name!r} was not written."
         )
-    mode = None
-    if path.exists():
-        if not path.is_file():
-            kind = IsADirectoryError if path.is_dir() else OSError
-            raise kind(f"{os.fspath(path)!r} is not a file, and is not replaced by one.")
-        mode = stat.S_IMODE(path.stat().st_mode)
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
     temporary = path.parent / f".skpair-{secrets.token_hex(8)}.tmp"
     try:
         with open(temporary, "xb") as file:

@@ -3,12 +3,12 @@
 import numbers
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy.special import expit
 from sklearn.utils import column_or_1d
 
 from .nearest import top_k
+from .training import check_no_gaps
 
 #: Most numbers that a block of similarities holds at once.
 _BLOCK = 2**24
@@ -96,9 +96,7 @@ def as_labels(labels, cases, name):
         If a label is missing, or not of the kind of the cases.
     """
     labels = column_or_1d(labels, input_name=name)
-    missing = np.flatnonzero(pd.isna(labels))
-    if len(missing):
-        raise ValueError(f"{name} holds missing labels (NaN or None), first in row {missing[0]}.")
+    check_no_gaps(name, labels)
     kind = _kind_of(cases[0])
     if kind == "booleans" and labels.dtype.kind in "iuf" and np.isin(labels, (0, 1)).all():
         labels = labels.astype(bool)  # as they come of a nullable column
@@ -247,12 +245,13 @@ class Gallery:
         -------
         ndarray of shape (n, n_cases), float32
         """
-        self._check_known(kinds)
         if aggregate == "mean":
             if (kinds, normalize) not in self._means:
+                self._check_known(kinds)
                 scale = unit if normalize else np.asarray
                 self._means[kinds, normalize] = self._mean_examples(kinds, scale)
             return queries @ self._means[kinds, normalize].T
+        self._check_known(kinds)
         total = np.zeros((len(queries), self.n_cases), np.float32)
         n_kinds = np.zeros(self.n_cases, np.float32)
         for known, cases in self._known(kinds):

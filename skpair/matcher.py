@@ -282,6 +282,7 @@ class PairMatcher(
         reading = PairEncoder() if encoder is None else encoder
         X, y = pairs.as_pairs(X, y, rest, image_size=reading.image_size, ink=reading.ink)
         self._check_parameters(encoder)
+        images = skeletons = None  # what an encoder will give
         if encoder is None:
             images, skeletons, self.layout_, y = pairs.fit_pairs(self, X, y)
         elif y is not None:
@@ -289,11 +290,7 @@ class PairMatcher(
         self.classes_, codes = check_cases(y)
         self._check_unknown_label()
         with Checkpoint(self.checkpoint, self, codes) as checkpoint:
-            if encoder is None:
-                checkpoint.claim((images, skeletons))
-                self.net_ = self._learn(None, X, images, skeletons, codes, checkpoint)
-            else:
-                self.net_ = self._learn(encoder, X, None, None, codes, checkpoint)
+            self.net_ = self._learn(encoder, X, images, skeletons, codes, checkpoint)
         return self
 
     def predict(self, X):
@@ -674,7 +671,9 @@ class PairMatcher(
         """Fit the encoder, if there is one, and the layers; give the net that trained them."""
         seed = checkpoint.seed("matcher", self.random_state)
         train, held_out = self._hold_out(codes, seed)
-        if encoder is not None:
+        if encoder is None:
+            checkpoint.claim((images, skeletons))
+        else:
             self._fit_encoder(encoder, X, codes, train, checkpoint)
             images, skeletons = self._encodings(encoder, X)
         self.encoder_ = encoder

@@ -24,7 +24,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
-from .training import check_choice, check_number
+from .training import check_choice, check_no_gaps, check_number
 
 # ---- pairs ---------------------------------------------------------------------------------------
 
@@ -505,9 +505,7 @@ class _Queries:
         check_choice("direction", direction, ("image_to_skeleton", "skeleton_to_image"))
         y_images, y_skeletons = column_or_1d(y_images), column_or_1d(y_skeletons)
         for name, y in (("y_images", y_images), ("y_skeletons", y_skeletons)):
-            missing = np.flatnonzero(pd.isna(y))
-            if len(missing):
-                raise ValueError(f"{name} holds missing labels, first in row {missing[0]}.")
+            check_no_gaps(name, y)
         self.cases = unique_labels(y_images, y_skeletons)  # raises where kinds of labels are mixed
         similarity = check_array(similarity, input_name="similarity", dtype=("float64", "float32"))
         if similarity.shape != (len(y_images), len(y_skeletons)):

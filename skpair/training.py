@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from numbers import Integral, Real
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
@@ -143,6 +144,13 @@ def check_choice(name, value, known, also=""):
     if not (isinstance(value, str) and value in known):
         names = ", ".join(map(repr, known))
         raise ValueError(f"{name}={value!r} is unknown; known are {names}{also}.")
+
+
+def check_no_gaps(name, labels):
+    """Check that no label is missing: (n,) of any kind."""
+    missing = np.flatnonzero(pd.isna(labels))
+    if len(missing):
+        raise ValueError(f"{name} holds missing labels, first in row {missing[0]} (NaN or None).")
 
 
 def check_parameters(estimator):
