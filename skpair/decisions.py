@@ -6,8 +6,8 @@ import numpy as np
 from scipy.special import expit
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from . import calibration, gallery, training
-from .encoder import check_cases
+from . import calibration, gallery, pairs, training
+from .encoder import check_cases, warn_of_lookalikes
 from .metrics import expected_calibration_error
 
 #: Pairs whose probabilities are held at once while a threshold is sought.
@@ -94,7 +94,11 @@ class Decisions:
     def calibrate_probabilities(self, X, y):
         """Set `temperature_`, so that `predict_proba` is neither too sure nor too unsure.
 
-        The order of the cases stays, and so do `predict`, `pair_proba` and `threshold_`.
+        The order of the cases stays, and so does `predict`. `pair_proba` follows, for it is made
+        of the same probabilities; so `threshold_` is set anew, where the balanced accuracy over
+        the pairs of these images and the known skeletons is best. `calibrate_threshold`, with
+        skeletons that were not learned, is to be called after this. (The loss
+        "binary_cross_entropy" has probabilities of pairs of its own, which stay.)
 
         Parameters
         ----------
@@ -109,7 +113,8 @@ class Decisions:
             With `calibration_error_`, on these same rows. It is what is said of the true cases that
             becomes more probable; the error need not fall where it is small.
         """
-        scores = self._case_scores(self._embed_images(X), "image")
+        images = self._embed_images(X)
+        scores = self._case_scores(images, "image")
         labels = gallery.as_labels(y, self.classes_, "y")
         check_consistent_length(scores, labels)
         new = np.setdiff1d(labels, self.classes_)
@@ -127,6 +132,12 @@ class Decisions:
             name: expected_calibration_error(labels, proba, classes=self.classes_)
             for name, proba in (("before", before), ("after", after))
         }
+        self.pair_temperature_ = self.temperature_
+        if not self._compares_itself():
+            known = self.gallery_
+            counts = self._count_pairs(images, codes, known.skeletons, known.skeleton_cases)
+            self.threshold_ = counts.best_threshold()
+            self.case_thresholds_ = None
         return self
 
     def novelty_score(self, X):
@@ -177,7 +188,7 @@ class Decisions:
 
     # ---- new cases -------------------------------------------------------------------------------
 
-    def add_cases(self, X_skel, y):
+    def add_cases(self, X_skel, y, *, ids=None):
         """Let skeletons join the known examples, without training.
 
         `classes_` and all that is named follow; the layers stay as they are. A later `fit` starts
@@ -190,6 +201,9 @@ class Decisions:
             k skeletons alone, or rows of pairs, of which only the skeleton is looked at.
         y : array-like of shape (k,)
             Their cases, known or new, of the kind of labels that `fit` has seen.
+        ids : array-like of shape (k,) or None, default=None
+            An int or a str for each, which `gallery_.skeleton_ids` keeps. None takes the paths
+            of files, and for others the integers after the highest.
 
         Returns
         -------
@@ -209,12 +223,17 @@ class Decisions:
             )
         embedded = self.embed_skeletons(X_skel)
         check_consistent_length(embedded, labels)
-        return self._know(self.gallery_.with_skeletons(embedded, labels))
+        if len(new):
+            warn_of_lookalikes(np.union1d(self.classes_, new), new)
+        if ids is None:
+            ids = pairs.file_names(self.layout_, X_skel, "skeleton")
+        return self._know(self.gallery_.with_skeletons(embedded, labels, ids))
 
     def remove_cases(self, labels):
         """Forget cases, with all their known images and skeletons.
 
-        Those that remain move up in `gallery_`, and so do the rows that `kneighbors` gives.
+        Those that remain move up in `gallery_`, and so do the rows that `kneighbors` gives; their
+        `skeleton_ids` stay.
 
         Parameters
         ----------

@@ -8,6 +8,7 @@ from numbers import Integral
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import nn
@@ -33,22 +34,58 @@ def check_cases(y):
         Position of each row's case in `classes`.
     """
     if y is None:
-        raise ValueError("y is required: the case of each row, of shape (n,); got None.")
+        raise ValueError(
+            "fit requires y to be passed, but the target y is None: give the case of each row."
+        )
     y = column_or_1d(y, warn=True)
     training.check_no_gaps("y", y)
+    if y.dtype.kind == "f":
+        assert_all_finite(y, input_name="y")
     try:
         classes, codes = np.unique(y, return_inverse=True)
     except TypeError as error:
         raise ValueError(f"The labels in y are not of one kind: {error}.") from None
     check_classification_targets(y)
     if len(y) == 0:
-        raise ValueError("Found 0 sample(s) in y; at least one row of each of 2 cases is needed.")
+        raise ValueError(
+            "Found 0 sample(s) in y, while a minimum of 1 of each of 2 cases is needed."
+        )
     if len(classes) < 2:
         raise ValueError(
             f"y holds one class only ({classes.tolist()[0]!r}); at least 2 classes (cases) are "
             "needed to learn what tells them apart."
         )
     return classes, codes
+
+
+def warn_of_lookalikes(cases, new=None, stacklevel=3):
+    """Warn of cases whose labels differ by upper case or outer spaces only.
+
+    Parameters
+    ----------
+    cases : ndarray of shape (n_cases,)
+        The cases.
+    new : ndarray or None
+        Some of them: only what looks like one of these is told. None: all.
+    stacklevel : int
+        Of the warning.
+    """
+    alike = {}
+    for case in cases.tolist():
+        if isinstance(case, str):
+            alike.setdefault(case.strip().casefold(), []).append(case)
+    alike = [
+        group
+        for group in alike.values()
+        if len(group) > 1 and (new is None or np.isin(group, new).any())
+    ]
+    if alike:
+        warnings.warn(
+            "These labels differ by upper case or outer spaces only, and are different cases: "
+            f"{'; '.join(map(repr, alike))}. If they are one, give them one label.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
 
 
 class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -214,6 +251,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         needs_cases = self.__sklearn_tags__().target_tags.required
         if needs_cases:
             self.classes_, codes = check_cases(y)
+            warn_of_lookalikes(self.classes_, stacklevel=4)
         checkpoint.claim((images, skeletons))
         images, skeletons = images.take(rows), skeletons.take(rows)
         seed = checkpoint.seed("encoder", self.random_state)
@@ -244,15 +282,28 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             The first half encodes the image, the rest the skeleton; `d` is the width of the wider
             tower, the other is padded with zeros.
         """
+        return np.hstack(self.encode_pairs(X, *rest))
+
+    def encode_pairs(self, X, *rest):
+        """Encode both kinds of every row, each kind for itself.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            As `transform` takes it.
+        *rest : array-like
+            The skeletons, in the form ``encode_pairs(X_img, X_skel)``.
+
+        Returns
+        -------
+        images, skeletons : ndarray of shape (n, d), float32
+            The two halves of the columns of `transform`, whatever `set_output` says.
+        """
         check_is_fitted(self)
-        halves = pairs.pair_halves(self, X, rest)
-        return np.hstack(
-            [
-                self._encode(tower, half)
-                for tower, half in zip(
-                    (self.towers_.image, self.towers_.skeleton), halves, strict=True
-                )
-            ]
+        images, skeletons = pairs.pair_halves(self, X, rest)
+        return (
+            self._encode(self.towers_.image, images),
+            self._encode(self.towers_.skeleton, skeletons),
         )
 
     def encode_images(self, X_img):

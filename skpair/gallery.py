@@ -129,6 +129,16 @@ def _kind_of(label):
     return "whole numbers" if number and float(label).is_integer() else type(label).__name__
 
 
+def _as_ids(ids):
+    """Turn ids into an object array of int and str."""
+    values = np.empty(len(ids), dtype=object)
+    values[:] = [id_.item() if isinstance(id_, np.generic) else id_ for id_ in ids]
+    odd = [id_ for id_ in values if type(id_) not in (int, str)]
+    if odd:
+        raise ValueError(f"ids must be int or str, got {odd[0]!r}.")
+    return values
+
+
 def unit(x):
     """Scale rows to length one; a zero row stays."""
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
@@ -145,14 +155,27 @@ class Gallery:
         Embeddings.
     image_cases, skeleton_cases : ndarray of shape (n,) and (m,), int
         Positions of their cases in `cases`.
+    image_ids, skeleton_ids : sequence of int or str, of length n and m, or None
+        What the user knows them by: paths of files, or rows of `fit` (None). They need not differ.
     """
 
-    def __init__(self, cases, images, image_cases, skeletons, skeleton_cases):
+    def __init__(
+        self,
+        cases,
+        images,
+        image_cases,
+        skeletons,
+        skeleton_cases,
+        image_ids=None,
+        skeleton_ids=None,
+    ):
         self.cases = cases
         self.images = images
         self.image_cases = image_cases
+        self.image_ids = _as_ids(range(len(images)) if image_ids is None else image_ids)
         self.skeletons = skeletons
         self.skeleton_cases = skeleton_cases
+        self.skeleton_ids = _as_ids(range(len(skeletons)) if skeleton_ids is None else skeleton_ids)
         self._means = {}  # found when first asked for: naming an image costs the same for any size
 
     def __repr__(self):
@@ -173,7 +196,12 @@ class Gallery:
         kinds = (self.image_cases, self.skeleton_cases)
         return np.stack([np.bincount(c, minlength=self.n_cases) for c in kinds], axis=1)
 
-    def with_skeletons(self, skeletons, labels):
+    def with_ids(self, image_ids, skeleton_ids):
+        """Know the same by other names."""
+        kinds = (self.images, self.image_cases, self.skeletons, self.skeleton_cases)
+        return Gallery(self.cases, *kinds, image_ids, skeleton_ids)
+
+    def with_skeletons(self, skeletons, labels, ids=None):
         """Know more skeletons, of known or of new cases.
 
         Parameters
@@ -182,12 +210,21 @@ class Gallery:
             Embeddings.
         labels : ndarray of shape (k,)
             Their cases, as `as_labels` gives them.
+        ids : array-like of shape (k,) or None
+            An int or a str for each. None: the integers after the highest.
 
         Returns
         -------
         Gallery
             The new skeletons come last.
         """
+        if ids is None:
+            taken = [id_ for id_ in self.skeleton_ids if isinstance(id_, int)]
+            first = 1 + max(taken, default=-1)
+            ids = range(first, first + len(skeletons))
+        ids = _as_ids(ids)
+        if len(ids) != len(skeletons):
+            raise ValueError(f"There are {len(ids)} ids, but {len(skeletons)} skeletons.")
         cases = np.unique(np.concatenate([self.cases, labels]))
         moved = np.searchsorted(cases, self.cases)
         return Gallery(
@@ -196,6 +233,8 @@ class Gallery:
             moved[self.image_cases],
             np.concatenate([self.skeletons, skeletons]),
             np.concatenate([moved[self.skeleton_cases], np.searchsorted(cases, labels)]),
+            self.image_ids,
+            np.concatenate([self.skeleton_ids, ids]),
         )
 
     def without_cases(self, labels):
@@ -219,6 +258,8 @@ class Gallery:
             moved[self.image_cases[images]],
             self.skeletons[skeletons],
             moved[self.skeleton_cases[skeletons]],
+            self.image_ids[images],
+            self.skeleton_ids[skeletons],
         )
 
     def _known(self, kinds):

@@ -10,6 +10,7 @@ images with images and skeletons with skeletons as well, see `MatchingLoss`.
 
 import inspect
 import math
+import reprlib
 
 import torch
 import torch.nn.functional as F
@@ -327,7 +328,7 @@ class MatchingLoss(nn.Module):
         image, skeleton = embeddings
         loss = self.loss(image, skeleton, y, y)
         if not isinstance(loss, torch.Tensor) or loss.ndim > 0 or not loss.is_floating_point():
-            raise TypeError(f"loss must give a tensor with one number, but gave {loss!r}.")
+            raise TypeError(f"loss must give a tensor with one number, but gave {_shown(loss)}.")
         if torch.is_grad_enabled() and not loss.requires_grad:
             raise TypeError("loss gave a tensor without gradients: it must not be detached.")
         if self.within_kind and len(y) > 1:
@@ -336,6 +337,14 @@ class MatchingLoss(nn.Module):
             loss = loss + self.within_kind * sum(within)
         penalty = image.square().sum(1).mean() + skeleton.square().sum(1).mean()
         return loss + self.embedding_l2 * penalty
+
+
+def _shown(value):
+    """Tell in a few words what a loss of the user's has given."""
+    if not isinstance(value, torch.Tensor):
+        return reprlib.repr(value)
+    advice = "; average it, as with .mean()" if value.ndim else ""
+    return f"one of {value.dtype} and shape {tuple(value.shape)}{advice}"
 
 
 def _with_margin(loss, margin):

@@ -21,7 +21,7 @@ from torch import nn
 from . import gallery, pairs, persistence, towers, training
 from .checkpoint import Checkpoint
 from .decisions import Decisions
-from .encoder import PairEncoder, check_cases
+from .encoder import PairEncoder, check_cases, warn_of_lookalikes
 from .losses import LOSSES, MatchingLoss
 from .sampling import PairSampler
 
@@ -144,6 +144,9 @@ class PairMatcher(
     temperature_ : float
         Divides the scores in `predict_proba`: the parameter `temperature` of `fit`, until
         `calibrate_probabilities` sets it. (1 for the loss "binary_cross_entropy".)
+    pair_temperature_ : float
+        The same in `pair_proba`, for which `threshold_` is set: `temperature_`, but for matchers
+        that an earlier version has calibrated and saved.
     calibration_error_ : dict
         After `calibrate_probabilities`: the expected calibration error "before" and "after".
     net_ : skorch.NeuralNet
@@ -152,6 +155,8 @@ class PairMatcher(
         Its losses by epoch and batch.
     n_iter_ : int
         Number of its epochs.
+    left_out_ : list of str
+        Only of a matcher that was loaded: parameters that its file does not hold.
     layout_ : Layout
         Layout of the rows seen in `fit`.
     n_features_in_ : int
@@ -277,6 +282,7 @@ class PairMatcher(
         OSError
             If a file is missing or broken; it is named, with its row.
         """
+        persistence.warn_of_left_out(self)
         self.__dict__.pop("net_", None)  # an interrupted fit leaves the estimator unfitted
         encoder = self._new_encoder(X)
         reading = PairEncoder() if encoder is None else encoder
@@ -288,6 +294,7 @@ class PairMatcher(
         elif y is not None:
             check_consistent_length(X, y)
         self.classes_, codes = check_cases(y)
+        warn_of_lookalikes(self.classes_)
         self._check_unknown_label()
         with Checkpoint(self.checkpoint, self, codes) as checkpoint:
             self.net_ = self._learn(encoder, X, images, skeletons, codes, checkpoint)
@@ -485,13 +492,35 @@ class PairMatcher(
         scores : ndarray of shape (n, n_neighbors), float32
             Their similarities, the highest first.
         indices : ndarray of shape (n, n_neighbors), int
-            Their rows in `gallery_.skeletons`: the rows of `fit`, then those of `add_cases`. Of
-            equal scores the lower row comes first.
+            Their rows in `gallery_.skeletons`: the rows of `fit`, then those of `add_cases`;
+            ``gallery_.skeleton_ids[indices]`` names them, files by their paths. Of equal scores
+            the lower row comes first.
         """
         images = self._embed_images(X)
         known = len(self.gallery_.skeletons)
         training.check_number("n_neighbors", n_neighbors, Integral, 1, high=known + 1)
         return gallery.nearest(images, self.gallery_.skeletons, n_neighbors, self.loss_)
+
+    def set_params(self, **params):
+        """Set parameters, those of the encoder as ``encoder__lr=0.001``.
+
+        Parameters
+        ----------
+        **params : dict
+            By name.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or no encoder that has it: give one first.
+        """
+        advice = {"encoder": "a PairEncoder, as in PairMatcher(PairEncoder()),"}
+        training.check_nested_parameters(self, params, advice)
+        return super().set_params(**params)
 
     # ---- files -----------------------------------------------------------------------------------
 
@@ -565,11 +594,10 @@ class PairMatcher(
         OSError
             If the file is missing or cannot be read.
 
-        Warns
+        Notes
         -----
-        UserWarning
-            If the saved matcher had parameters that the file does not hold; they have their
-            defaults.
+        Parameters that the saved matcher had and that no file holds have their defaults;
+        `left_out_` names them, and a later `fit` warns of them.
         """
         return persistence.load(cls, path, device, missing)
 
@@ -704,6 +732,9 @@ class PairMatcher(
         self._set_thresholds(images, skeletons, codes, train, held_out, seed)
         if len(held_out):  # else the threshold's gallery knows all rows already
             self.gallery_ = self._new_gallery(images, skeletons, codes)
+        if self.layout_.name == "files":
+            names = [pairs.file_names(self.layout_, X, kind) for kind in pairs.KINDS]
+            self.gallery_ = self.gallery_.with_ids(*names)
         return net
 
     def _fit_encoder(self, encoder, X, codes, train, checkpoint):
@@ -727,7 +758,7 @@ class PairMatcher(
             training.measure_batch_norm(tower, half.take(train), encoder.batch_size, device)
 
     def _encodings(self, encoder, X):
-        images, skeletons = np.hsplit(encoder.transform(X), 2)
+        images, skeletons = encoder.encode_pairs(X)
         return pairs.feature_half(images, "image"), pairs.feature_half(skeletons, "skeleton")
 
     def _new_layers(self, image_width, skeleton_width):
@@ -807,7 +838,7 @@ class PairMatcher(
         """Set what decides, by rows held out or else by those of the training."""
         known, asked = (train, held_out) if len(held_out) else (slice(None), slice(None))
         self.gallery_ = self._new_gallery(images.take(known), skeletons.take(known), codes[known])
-        self.temperature_ = self._fitted_temperature()
+        self.temperature_ = self.pair_temperature_ = self._fitted_temperature()
         self.__dict__.pop("calibration_error_", None)  # of an earlier fit
         asked = np.arange(len(codes))[asked]
         if len(asked) > _THRESHOLD_ROWS:
@@ -834,7 +865,12 @@ class PairMatcher(
         device = training.resolve_device(self.device)
         precision = training.resolve_precision(self.precision, device, half.layout)
         layer = getattr(self.layers_, half.kind)
-        return training.encode(layer, half, self.batch_size, device, precision)
+        embedded = training.encode(layer, half, self.batch_size, device, precision)
+        if not layer.normalize:
+            # a dot product is no longer than both lengths multiplied
+            square = np.einsum("nd,nd->n", embedded, embedded)[:, None]
+            training.check_finite(square, half.kind, half.rows)
+        return embedded
 
     def _embed_images(self, X):
         check_is_fitted(self)
@@ -887,7 +923,7 @@ class PairMatcher(
         return softmax(self._logits(scores) / temperature, axis=1).astype(np.float32)
 
     def _case_probabilities(self, images, skeletons):
-        temperature = self._fitted_temperature()
+        temperature = self.pair_temperature_
         return (
             self._probabilities(self._case_scores(images, "image"), temperature),
             self._probabilities(self._case_scores(skeletons, "skeleton"), temperature),

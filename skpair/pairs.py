@@ -8,6 +8,7 @@ which are read batch by batch.
 import copy
 import hashlib
 import os
+import reprlib
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -253,6 +254,8 @@ def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
             f"fit takes fit(X, y) or fit(X_img, X_skel, y), but {2 + len(rest)} positional "
             "arguments were given. sample_weight is not supported."
         )
+    for given in (X, y):
+        _check_no_single_path(given)
     if not rest:
         if y is not None and np.asarray(y).ndim > 2:
             raise ValueError(
@@ -272,6 +275,7 @@ def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
     """
     size = check_reading(image_size, ink)
     X = _table(X)
+    _check_some(estimator, X)
     name = _layout_of(X)
     X, y = _validate_rows(estimator, X, name, y=y, reset=True)
     if name == "features":
@@ -368,6 +372,13 @@ def check_aligned(images, skeletons):
             f"There are {len(images)} images and {len(skeletons)} skeletons, but row i of both "
             "must be a pair. similarity_matrix compares every image with every skeleton."
         )
+
+
+def file_names(layout, X, kind):
+    """Return the paths of one kind as a list of str, or None where rows are no files."""
+    if layout.name != "files":
+        return None
+    return [os.fspath(path) for path in _paths(_table(X), KINDS.index(kind))]
 
 
 def feature_half(features, kind):
@@ -552,7 +563,7 @@ def _is_alone(estimator, X, index):
     layout = estimator.layout_
     if layout.name == "pixels":
         return X.ndim != 4 or X.shape[1] not in (2, 4)
-    if getattr(X, "ndim", 0) != 2:
+    if len(getattr(X, "shape", ())) != 2:
         return False
     n_columns, width = X.shape[1], layout.shapes[index][0]
     # Columns that were all zero in fit are padding: a narrower half may come without them.
@@ -609,8 +620,9 @@ def _table(X):
 
     Images of different sizes become an object array of arrays.
     """
-    if _is_path(X):
-        raise ValueError(f"One path was given ({X!r}); a list of paths is expected.")
+    _check_no_single_path(X)
+    if hasattr(X, "column_names") and hasattr(X, "to_pandas"):
+        return X.to_pandas()  # a Table of pyarrow, whose columns have no names
     if _is_frame(X):
         return X
     try:
@@ -647,16 +659,24 @@ def _layout_of(X):
     return "pixels" if X.ndim > 2 or pixels.is_ragged(X) else "features"
 
 
+def _check_no_single_path(X):
+    if _is_path(X):
+        raise ValueError(
+            f"One path was given ({X!r}), but rows are expected: a list of the paths of pictures, "
+            "or their arrays. Of a folder, list the files: sorted(Path(folder).iterdir())."
+        )
+
+
 def _is_frame(X):
     return hasattr(X, "columns")
 
 
 def _is_path(cell):
-    return isinstance(cell, str | os.PathLike)
+    return isinstance(cell, str | bytes | os.PathLike)
 
 
 def _has_paths(cells):
-    return cells.dtype.kind in "OUT" and any(map(_is_path, cells.flat))
+    return cells.dtype.kind in "OUST" and any(map(_is_path, cells.flat))
 
 
 def _paths(X, index):
@@ -672,8 +692,11 @@ def _paths(X, index):
         columns = X.astype(object).reshape(len(X), -1)
         column = columns[:, index if columns.shape[1] == 2 else 0]
     for row, cell in enumerate(column):
-        if not _is_path(cell):
-            raise ValueError(f"Row {row}: {kind} is {cell!r}, but a path is expected.")
+        if not _is_path(cell) or isinstance(os.fspath(cell), bytes):
+            raise ValueError(
+                f"Row {row}: {kind} is {reprlib.repr(cell)}, but a path is expected, as str or "
+                "os.PathLike (of bytes, os.fsdecode makes one)."
+            )
     return column
 
 
@@ -707,6 +730,7 @@ def _describe(X):
 
 
 def _check_layout(estimator, X):
+    _check_some(estimator, X)
     given, fitted = _layout_of(X), estimator.layout_.name
     if given != fitted:
         single = (
@@ -715,6 +739,14 @@ def _check_layout(estimator, X):
         raise ValueError(
             f"X holds {given}, but {type(estimator).__name__} was fitted on {fitted}. Give X in "
             f"the layout that fit has seen.{single}"
+        )
+
+
+def _check_some(estimator, X):
+    if getattr(X, "shape", (1,))[:1] == (0,):
+        raise ValueError(
+            f"Found 0 sample(s) (shape={X.shape}) while a minimum of 1 is required by "
+            f"{type(estimator).__name__}."
         )
 
 

@@ -1,6 +1,7 @@
 """Fitted matchers in files: what is saved, and how it becomes a matcher again."""
 
 import contextlib
+import json
 import os
 import reprlib
 import warnings
@@ -34,8 +35,8 @@ _NEVER_SAVED = ("memory", "checkpoint", "callbacks")
 #: What a file says of a matcher, as `_describe` gives it.
 _CONTENT = {
     *("parameters", "fitted_with", "encoder", "layout", "n_features_in", "feature_names_in"),
-    *("classes", "gallery", "threshold", "novelty_threshold", "temperature", "calibration_error"),
-    *("history", "output", "modules", "left_out"),
+    *("classes", "gallery", "threshold", "novelty_threshold", "temperature", "pair_temperature"),
+    *("calibration_error", "history", "output", "modules", "left_out"),
 }
 #: What parameters, numpy and torch raise on wrong values, types and sizes.
 _WRONG = (ValueError, TypeError, OverflowError, RuntimeError)
@@ -78,6 +79,7 @@ def _describe(matcher):
         "threshold": float(matcher.threshold_),
         "novelty_threshold": float(matcher.novelty_threshold_),
         "temperature": float(matcher.temperature_),
+        "pair_temperature": float(matcher.pair_temperature_),
         "calibration_error": getattr(matcher, "calibration_error_", None),
         "history": _describe_history(matcher.history_),
         "output": getattr(matcher, "_sklearn_output_config", {}).get("transform"),
@@ -88,6 +90,10 @@ def _describe(matcher):
         "gallery.skeletons": known.skeletons,
         "gallery.skeleton_cases": known.skeleton_cases,
     }
+    for kind, ids in (("image", known.image_ids), ("skeleton", known.skeleton_ids)):
+        # as a tensor: many paths are no header
+        text = json.dumps(ids.tolist()).encode()
+        arrays[f"gallery.{kind}_ids"] = np.frombuffer(text, np.uint8)
     if matcher.case_thresholds_ is not None:
         arrays["case_thresholds"] = matcher.case_thresholds_
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
@@ -102,7 +108,7 @@ def _describe(matcher):
     content["modules"] = {name: type(module).__qualname__ for name, module in modules.items()}
     if lost:  # a default in its place would be another matcher
         raise ValueError(f"no JSON holds {lost[0]}={matcher._fitted_with[lost[0]]!r}")
-    content["left_out"] = sorted(set(left_out))
+    content["left_out"] = sorted({*left_out, *_still_left_out(matcher)})
     return content, tensors, modules
 
 
@@ -165,6 +171,8 @@ def _describe_history(history):
 
 def load(cls, path, device, given):
     """Read a PairMatcher; see `PairMatcher.load`."""
+    if device is not None:
+        training.resolve_device(device)
     data = read_file(path)
     later = ""
     try:
@@ -172,7 +180,7 @@ def load(cls, path, device, given):
         content = header["content"]
         _check_given(content, given)
         later = of_later_version(header)
-        matcher = _restore(cls, content, tensors, given)
+        matcher = _restore(cls, content, tensors, given, device)
     except RecursionError:
         raise ValueError(f"The file {os.fspath(path)!r} cannot be loaded: too deep.") from None
     except _WRONG as error:
@@ -180,24 +188,38 @@ def load(cls, path, device, given):
         raise ValueError(
             f"The file {os.fspath(path)!r} cannot be loaded: {reason}. {later}".rstrip()
         ) from error
-    if device is not None:
-        training.resolve_device(device)
-        for estimator in {matcher, matcher.encoder, matcher.encoder_} - {None}:
-            estimator.set_params(device=device)
     missing = [name for name in content["left_out"] if name not in given]
     if missing:
-        warnings.warn(
-            f"The file {os.fspath(path)!r} does not hold {', '.join(missing)}, which only a "
-            "training needs: defaults are in their place. Give them to load by name if you will "
-            "fit again.",
-            UserWarning,
-            stacklevel=3,
-        )
+        matcher.left_out_ = missing
     return matcher
 
 
-def _restore(cls, content, tensors, given):
+def warn_of_left_out(matcher):
+    """Warn before a training of a loaded matcher that lacks what its file could not hold."""
+    missing = _still_left_out(matcher)
+    matcher.__dict__.pop("left_out_", None)
+    if missing:
+        warnings.warn(
+            f"The file that this {type(matcher).__name__} was loaded from does not hold "
+            f"{', '.join(missing)}, which a training needs: defaults are in their place. Set them "
+            "by set_params, or give them to load by name.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _still_left_out(matcher):
+    """Name the parameters that a file did not hold and nobody has set since."""
+    now, before = matcher.get_params(), type(matcher)().get_params()
+    before |= {f"encoder__{name}": v for name, v in PairEncoder().get_params().items()}
+    left_out = getattr(matcher, "left_out_", [])
+    return [name for name in left_out if now.get(name) == before.get(name)]
+
+
+def _restore(cls, content, tensors, given, device=None):
     """Make a matcher of JSON, tensors and what the file does not hold, by name of the parameter."""
+    if device is not None:
+        given = given | {"device": device, "encoder__device": device}
     left = dict(tensors)  # what is used is taken out
     check_known(content, "its content", _CONTENT)
     check_known(take(content, "fitted_with", dict), "fitted_with", cls._SHAPING)
@@ -221,8 +243,8 @@ def _restore(cls, content, tensors, given):
     for name, count in counts.items():
         if take(content["gallery"], name, int) != count:
             raise ValueError(f"gallery must hold {count} as {name}")
-    _restore_decisions(matcher, content, left)
     net = _restore_net(matcher, as_fitted, widths, _read_history(content, "history"), left)
+    _restore_decisions(matcher, content, left)
     if left:
         raise ValueError(f"it holds tensors that belong to nothing: {sorted(left)[:3]}")
     output = take(content, "output", str, type(None))
@@ -260,7 +282,7 @@ def _read_parameters(cls, section, key, prefix, given):
     saved = take(section, key, dict)
     known = cls().get_params(deep=False).keys()
     check_known(saved, key, known)
-    values = {name: given[prefix + name] for name in known if prefix + name in given}
+    values = {}
     for name, value in saved.items():
         if name in _NEVER_SAVED and value is not None:
             raise ValueError(f"{name} is never taken from a file")
@@ -270,7 +292,7 @@ def _read_parameters(cls, section, key, prefix, given):
             values[name] = encoder
         else:
             values[name] = from_json(value)
-    return values
+    return values | {name: given[prefix + name] for name in known if prefix + name in given}
 
 
 def _restore_columns(matcher, content):
@@ -319,24 +341,37 @@ def _restore_encoder(section, matcher, left, given):
 
 
 def _restore_gallery(classes, left, embedding_dim):
-    parts = []
+    parts, ids = [], []
     for kind in ("image", "skeleton"):
         embeddings = take_array(left, f"gallery.{kind}s", torch.float32, (None, embedding_dim))
         cases = take_array(left, f"gallery.{kind}_cases", torch.int64, (len(embeddings),))
         if len(cases) and not (0 <= cases.min() and cases.max() < len(classes)):
             raise ValueError(f"gallery.{kind}_cases are no positions in the classes")
         parts += [embeddings, cases]
-    known = gallery.Gallery(classes, *parts)
+        ids.append(_read_ids(left, f"gallery.{kind}_ids", len(embeddings)))
+    known = gallery.Gallery(classes, *parts, *ids)
     if not known.counts.any(axis=1).all() or not len(known.skeletons):
         raise ValueError("its gallery lacks examples of a case")
     return known
 
 
+def _read_ids(left, name, n):
+    """Read ids; None where a file of an earlier version has none."""
+    if name not in left:
+        return None
+    ids = json.loads(take_array(left, name, torch.uint8, (None,)).tobytes())
+    if type(ids) is not list or len(ids) != n or not {type(id_) for id_ in ids} <= {int, str}:
+        raise ValueError(f"{name} must hold an int or a str for each of {n} rows")
+    return ids
+
+
 def _restore_decisions(matcher, content, left):
-    for name in ("threshold", "novelty_threshold", "temperature"):
+    # earlier versions left pairs as fit had set them
+    content = {"pair_temperature": matcher._fitted_temperature(), **content}
+    for name in ("threshold", "novelty_threshold", "temperature", "pair_temperature"):
         value = take(content, name, float)
-        if not np.isfinite(value) or (name == "temperature" and value <= 0):
-            raise ValueError(f"{name} is {value}, but must be finite, the temperature above 0")
+        if not np.isfinite(value) or (name.endswith("temperature") and value <= 0):
+            raise ValueError(f"{name} is {value}, but must be finite, temperatures above 0")
         setattr(matcher, f"{name}_", value)
     matcher.case_thresholds_ = None
     if "case_thresholds" in left:

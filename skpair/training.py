@@ -97,18 +97,31 @@ def draw_seed(random_state):
 
 
 def resolve_device(device):
-    """Turn "auto" into the best device there is."""
+    """Turn "auto" into the best device there is; ValueError for one that is not there."""
+    there = _devices()
     if device == "auto":
-        return "cuda" if _has_gpu() else "cpu"
+        return "cuda" if "cuda:0" in there else "cpu"
     try:
-        return str(torch.device(device))
+        asked = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device={device!r} is not 'auto' or a device of torch: {error}") from None
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device={device!r} is not 'auto' or a device of torch: {reason}"
+        ) from None
+    if asked.type != "cpu" and f"{asked.type}:{asked.index or 0}" not in there:
+        raise ValueError(
+            f"device={device!r} is not there. This machine has {', '.join(map(repr, there))}; "
+            "device='auto' takes the best."
+        )
+    return str(asked)
 
 
 @functools.cache
-def _has_gpu():
-    return torch.cuda.is_available()
+def _devices():
+    """Name the devices of this machine, the CPU first."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    n = 0 if accelerator is None else torch.accelerator.device_count()
+    return ["cpu", *(f"{accelerator.type}:{i}" for i in range(n))]
 
 
 def resolve_precision(precision, device, layout):
@@ -153,6 +166,31 @@ def check_no_gaps(name, labels):
         raise ValueError(f"{name} holds missing labels, first in row {missing[0]} (NaN or None).")
 
 
+def check_nested_parameters(estimator, parameters, advice):
+    """Raise where `set_params` is given a parameter of something that has none.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Whose `set_params` it is.
+    parameters : dict
+        What it is given, such as ``{"encoder__lr": 0.1}``.
+    advice : dict of str to str
+        By the name of a parameter: what to give as one that has parameters.
+    """
+    known = estimator.get_params(deep=False)
+    for name in parameters:
+        outer, nested, _ = name.partition("__")
+        owner = parameters.get(outer, known.get(outer))
+        if not nested or outer not in known:
+            continue  # scikit-learn knows what to say
+        if isinstance(owner, type) or not hasattr(owner, "set_params"):
+            what = f" Give {advice[outer]} first." if outer in advice else ""
+            raise ValueError(
+                f"{name} cannot be set: {outer}={owner!r} has no parameters of its own.{what}"
+            )
+
+
 def check_parameters(estimator):
     """Check the parameters of a training, which all estimators share."""
     check_choice("sampler", estimator.sampler, ("balanced", "natural"))
@@ -181,7 +219,7 @@ def to_floats(tensor):
 
 
 def encode(module, half, batch_size, device, precision="float32"):
-    """Send every row of `half` through `module`: (n, d) float32 on the CPU."""
+    """Send every row of `half` through `module`: (n, d) float32 on the CPU, all finite."""
     at_once = batch_size
     if device != "cpu":
         # fitted modules rest on the CPU, so that they can be loaded where there is no GPU
@@ -198,12 +236,34 @@ def encode(module, half, batch_size, device, precision="float32"):
             for start in range(0, len(batch), at_once):
                 part = to_tensor(batch[start : start + at_once], device)
                 output = module(part).float().cpu().numpy()
+                check_finite(output, half.kind, half.rows[done : done + len(output)])
                 if encoded is None:
                     # whole, once: small arrays kept between large ones would tear memory to pieces
                     encoded = np.empty((len(half), output.shape[1]), np.float32)
                 encoded[done : done + len(output)] = output
                 done += len(output)
     return encoded
+
+
+def check_finite(encoded, kind, rows):
+    """Raise unless what a network made of some rows is finite.
+
+    Parameters
+    ----------
+    encoded : ndarray of shape (n, d)
+        What it made.
+    kind : {"image", "skeleton"}
+        Of what.
+    rows : ndarray of shape (n,), int
+        Where the user finds them.
+    """
+    odd = ~np.isfinite(encoded).all(axis=1)
+    if odd.any():
+        raise ValueError(
+            f"Row {rows[np.argmax(odd)]}: the network makes numbers of its {kind} that are not "
+            "finite (NaN or infinite). Look at that row for values that are far too large, or at "
+            "a network of your own."
+        )
 
 
 def measure_batch_norm(module, half, batch_size, device):
@@ -575,11 +635,7 @@ def fit_net(
         if not _is_deliberate(interrupt):
             raise
     net.notify("on_train_end", X=rows, y=None)
-    if not math.isfinite(net.history[-1, "train_loss"]):
-        raise DivergenceError(
-            "The training diverged: its loss is no longer a number. Lower lr, or look at a loss, "
-            "network or augmentation of your own."
-        )
+    _check_converged(net)
     # what rests is small, and on the CPU: no rows held out, no second weights, no optimizer's state
     net.train_split = None
     if valid is not None:
@@ -589,6 +645,24 @@ def fit_net(
     net.module_.cpu().eval()
     net.criterion_.cpu().eval()
     return net
+
+
+def _check_converged(net):
+    """Raise where a training came to a loss, or to weights, that are no numbers."""
+    parts = (net.module_, net.criterion_)
+    weights = [w for part in parts for w in part.parameters() if not nn.parameter.is_lazy(w)]
+    buffers = [b for part in parts for b in part.buffers() if not nn.parameter.is_lazy(b)]
+    if not math.isfinite(net.history[-1, "train_loss"]):
+        lost = "loss is"
+    # buffers may be infinite on purpose, as masks are
+    elif not all(w.isfinite().all() for w in weights) or any(b.isnan().any() for b in buffers):
+        lost = "weights are"
+    else:
+        return
+    raise DivergenceError(
+        f"The training diverged: its {lost} no longer finite. Lower lr, or look at a loss, network "
+        "or augmentation of your own."
+    )
 
 
 def make_net(module, criterion, *, lr, weight_decay, max_epochs, history=(), verbose=0, **settings):

@@ -1,6 +1,7 @@
 """What goes wrong is said clearly: what was given, what is expected, what to do."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -8,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skpair import PairEncoder, PairMatcher, pair_up, split_pairs, stack_pairs
+from skpair import PairEncoder, PairMatcher, pair_up, split_pairs, stack_pairs, training
+from skpair.training import DivergenceError, _devices
 
 
 @pytest.mark.parametrize(
@@ -44,6 +48,8 @@ from skpair import PairEncoder, PairMatcher, pair_up, split_pairs, stack_pairs
         ({"validation_fraction": 1.0}, "validation_fraction must be > 0 and < 1"),
         ({"n_iter_no_change": 0}, "n_iter_no_change must be >= 1"),
         ({"device": "abacus"}, "device='abacus'"),
+        ({"device": "cuda:99"}, "device='cuda:99' is not there. This machine has 'cpu'"),
+        ({"device": "meta"}, "device='meta' is not there. This machine has 'cpu'"),
         ({"random_state": "a"}, "cannot be used to seed"),
         ({"encoder": "resnet18"}, "encoder must be a PairEncoder or None, got 'resnet18'"),
         ({"encoder": LogisticRegression()}, "encoder must be a PairEncoder or None"),
@@ -71,6 +77,37 @@ def test_lengths_that_differ(digits, features):
             estimator.fit(images, skeletons[:-1], y)
 
 
+@pytest.mark.parametrize("encoder", [None, PairEncoder()])
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("images", "skeletons", [0, 1]), "images"),
+        (("images", "skeletons"), "images"),
+        ((Path("images"), Path("skeletons"), [0, 1]), "images"),
+        ((["a.png", "b.png"], "skeletons", [0, 1]), "skeletons"),
+        ((b"images", b"skeletons", [0, 1]), "images"),
+    ],
+)
+def test_folders_are_no_rows(encoder, given, named):
+    for estimator in (PairMatcher(encoder), PairEncoder()):
+        with pytest.raises(ValueError, match=rf"One path was given \(.*'{named}'\).*a list of"):
+            estimator.fit(*given)
+
+
+@pytest.mark.parametrize("kind", ["image", "skeleton"])
+def test_paths_of_bytes_are_refused(kind):
+    X = np.array([["a.png", "b.png"]] * 4, dtype=object)
+    X[2, int(kind == "skeleton")] = b"c" * 1000
+    message = rf"Row 2: {kind} is b'c{{9,14}}\.\.\.c+', but a path is expected.*os\.fsdecode"
+    with pytest.raises(ValueError, match=message) as caught:
+        PairMatcher().fit(X, [0, 1, 0, 1])
+    assert len(str(caught.value)) < 200
+    with pytest.raises(ValueError, match="Row 0: image is b'a', but a path is expected"):
+        stack_pairs([b"a"], [b"b"])
+    with pytest.raises(ValueError, match="Row 0: image is b'a', but a path is expected"):
+        PairMatcher().fit(np.array([[b"a", b"b"]] * 4), [0, 1, 0, 1])
+
+
 def test_images_and_skeletons_without_cases(digits):
     with pytest.raises(
         ValueError, match=r"y has the shape \(90, 16, 16\).*fit\(X_img, X_skel, y\)"
@@ -82,7 +119,10 @@ def test_images_and_skeletons_without_cases(digits):
     ("loss", "message"),
     [
         (lambda a, b: (a - b).square().sum().item(), "must give a tensor with one number"),
-        (lambda a, b: (a - b).square(), "must give a tensor with one number"),
+        (
+            lambda a, b: (a - b).square(),
+            r"gave one of torch.float32 and shape \(\d+, 64\); average it, as with .mean\(\)\.$",
+        ),
         (lambda a, b: (a - b).square().sum().detach(), "must not be detached"),
     ],
 )
@@ -100,7 +140,7 @@ def test_a_training_that_diverges(features):
         def forward(self, image_emb, skeleton_emb, y_image, y_skeleton):
             return (image_emb - skeleton_emb).sum() * float("inf")
 
-    with pytest.raises(ValueError, match="training diverged"):
+    with pytest.raises(DivergenceError, match="diverged: its loss is no longer finite"):
         PairMatcher(loss=Loss()).fit(*features)
 
 
@@ -184,10 +224,192 @@ def test_strings_for_pixels(digits):
         PairMatcher().fit(X.astype(str), y)
 
 
+TOO_LARGE = 3e38  # finite, but what a layer makes of it is not
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda m, X, y: m.predict(X),
+        lambda m, X, y: m.predict_proba(X),
+        lambda m, X, y: m.decision_function(X),
+        lambda m, X, y: m.transform(X),
+        lambda m, X, y: m.kneighbors(X),
+        lambda m, X, y: m.novelty_score(X),
+        lambda m, X, y: m.embed_skeletons(X),
+        lambda m, X, y: m.pair_score(X),
+        lambda m, X, y: m.pair_proba(X),
+        lambda m, X, y: m.pair_proba_matrix(X),
+        lambda m, X, y: m.similarity_matrix(X),
+        lambda m, X, y: m.predict_pairs(X),
+        lambda m, X, y: m.add_cases(X, y + 9),
+        lambda m, X, y: m.calibrate_threshold(X, y),
+        lambda m, X, y: m.calibrate_probabilities(X, y),
+        lambda m, X, y: m.calibrate_novelty(X),
+    ],
+)
+def test_rows_whose_embeddings_are_no_numbers_are_named(features, ask):
+    X, y = features
+    X = X / 1000  # in units of which 3e38 is no float32
+    matcher = PairMatcher(max_epochs=1, unknown_label=-1, random_state=0).fit(X, y)
+    before = matcher.__dict__.copy()
+    bad = X[:6].copy()
+    bad[[3, 5]] = TOO_LARGE
+    with pytest.raises(ValueError, match="Row 3: the network makes numbers of its .* not finite"):
+        ask(matcher, bad, y[:6])
+    for name, value in matcher.__dict__.items():
+        assert value is before[name]
+
+
+def test_dot_products_that_overflow_are_named(features):
+    X, y = features
+    matcher = PairMatcher(similarity="dot", max_epochs=1, random_state=0).fit(X, y)
+    bad = X[:6].copy()
+    bad[4] = 1e30  # an embedding is finite, its square is not
+    with pytest.raises(ValueError, match="Row 4: the network makes numbers of its image"):
+        matcher.pair_score(bad)
+
+
+class NoNumbersFrom(nn.Module):
+    """A tower that gives NaN for bright pictures."""
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return torch.where(x.mean(1, keepdim=True) > 0.9, torch.nan, x)
+
+
+def test_a_tower_that_gives_no_numbers_is_named(digits):
+    X, y = digits
+    encoder = PairEncoder(NoNumbersFrom(), "identity")
+    matcher = PairMatcher(encoder, max_epochs=1, random_state=0).fit(X, y)
+    bad = X[:5].copy()
+    bad[2, 0] = 255
+    for ask in (matcher.predict, matcher.encoder_.transform, matcher.pair_score):
+        with pytest.raises(ValueError, match="Row 2: the network makes numbers of its image"):
+            ask(bad)
+    worse = X.copy()
+    worse[2, 0] = 255
+    for estimator in (matcher, PairEncoder(NoNumbersFrom(), "identity")):
+        with pytest.raises(ValueError, match="Row 2: the network makes numbers of its image"):
+            estimator.fit(worse, y).transform(worse)
+
+
+class NoGradient(torch.autograd.Function):
+    """Hands a loss on, and gives NaN as its gradient from some step on."""
+
+    calls = 0
+
+    @staticmethod
+    def forward(context, loss):
+        return loss.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        NoGradient.calls += 1
+        return gradient * (torch.nan if NoGradient.calls >= 8 else 1)
+
+
+class BreaksInTheLastStep(nn.Module):
+    def forward(self, image_emb, skeleton_emb, y_image, y_skeleton):
+        return NoGradient.apply((image_emb - skeleton_emb).square().mean())
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_weights_that_are_no_numbers_at_the_end(features, early_stopping, monkeypatch):
+    monkeypatch.setattr(NoGradient, "calls", 0)
+    matcher = PairMatcher(
+        loss=BreaksInTheLastStep(), max_epochs=1, within_kind=0, early_stopping=early_stopping
+    )
+    with pytest.raises(DivergenceError, match="diverged: its weights are no longer finite"):
+        matcher.fit(*features)  # 8 steps: every loss is a number
+    assert NoGradient.calls == 8
+    with pytest.raises(NotFittedError):
+        check_is_fitted(matcher)
+
+
+@pytest.mark.parametrize("name", ["encoder__lr", "loss__margin", "callbacks__patience"])
+def test_parameters_of_what_has_none(features, name):
+    advice = "PairMatcher(PairEncoder())" if name.startswith("encoder") else "no parameters"
+    with pytest.raises(ValueError, match=f"{name} cannot be set: .*{re.escape(advice)}"):
+        PairMatcher().set_params(**{name: 0.1})
+    search = GridSearchCV(PairMatcher(max_epochs=1), {name: [0.1]}, error_score="raise")
+    with pytest.raises(ValueError, match=f"{name} cannot be set"):
+        search.fit(*features)
+    both = PairMatcher().set_params(encoder=PairEncoder(), encoder__lr=0.1)
+    assert both.encoder.lr == 0.1
+    with pytest.raises(ValueError, match="Invalid parameter 'unknown'"):
+        PairMatcher().set_params(unknown__lr=0.1)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "cuda", "mps", "abacus"])
+def test_devices_that_are_not_there(features, device, tmp_path):
+    if device in _devices() or f"{device}:0" in _devices():
+        pytest.skip(f"{device} is there")
+    X, y = features
+    matcher = PairMatcher(max_epochs=1).fit(X, y)
+    matcher.save(tmp_path / "m")
+    for ask in (
+        lambda: PairMatcher.load(tmp_path / "m", device=device),
+        lambda: clone(matcher).set_params(device=device).fit(X, y),
+        lambda: matcher.set_params(device=device).predict(X),
+        lambda: PairEncoder(frozen=True, device=device).fit(X),
+    ):
+        with pytest.raises(ValueError, match=f"^device='{device}' is not"):
+            ask()
+
+
+def test_a_file_from_another_machine_says_its_device(digits, tmp_path, monkeypatch):
+    X, y = digits
+    encoder = PairEncoder(max_epochs=1, device="cpu:0")
+    PairMatcher(encoder, max_epochs=1, device="cpu:0").fit(X, y).save(tmp_path / "m")
+    there = training.resolve_device
+
+    def none_of_these(device):
+        if device == "cpu:0":
+            raise ValueError(f"device={device!r} is not there")
+        return there(device)
+
+    monkeypatch.setattr(training, "resolve_device", none_of_these)
+    with pytest.raises(ValueError, match="'.*m' cannot be loaded: device='cpu:0' is not there"):
+        PairMatcher.load(tmp_path / "m")
+    loaded = PairMatcher.load(tmp_path / "m", device="cpu")
+    assert loaded.device == loaded.encoder.device == loaded.encoder_.device == "cpu"
+    assert loaded.predict(X).shape == y.shape
+
+
+def test_labels_that_look_alike(features):
+    X, y = features
+    message = r"\[' B', 'b'\]; \['A', 'a'\]\."
+    for estimator in (PairMatcher(max_epochs=1), PairMatcher(PairEncoder(max_epochs=1))):
+        labels = np.array(["a ", "a", "A", "b"])[y]
+        with pytest.warns(UserWarning, match=r"\['A', 'a', 'a '\].*one label") as caught:
+            estimator.set_params(max_epochs=1).fit(X, labels)
+        assert len(caught) == 1 and caught[0].filename == __file__
+        assert estimator.classes_.tolist() == ["A", "a", "a ", "b"]
+    with pytest.warns(UserWarning, match=message) as caught:
+        PairEncoder(max_epochs=1).fit(X, np.array([" B", "a", "A", "b"])[y])
+    assert len(caught) == 1 and caught[0].filename == __file__
+    matcher = PairMatcher(max_epochs=1).fit(X, np.array(["a", "c", "d", "b"])[y])
+    with pytest.warns(UserWarning, match=r"\['C', 'c'\]") as caught:
+        matcher.add_cases(X[:2], ["C", "e"])
+    assert len(caught) == 1 and caught[0].filename == __file__
+    matcher.add_cases(X[:2], ["C", "f"])  # of what is known it has warned
+
+
 def test_no_rows(digits, features):
     for X, y in (digits, features):
-        with pytest.raises(ValueError, match="0 sample"):
-            PairMatcher().fit(X[:0], y[:0])
+        matcher = PairMatcher(PairEncoder(frozen=True), max_epochs=1).fit(X, y)
+        for ask in (
+            lambda X=X, y=y: PairMatcher().fit(X[:0], y[:0]),
+            lambda: PairMatcher().fit([], []),
+            lambda m=matcher: m.predict([]),
+            lambda m=matcher, X=X: m.predict(X[:0]),
+            lambda m=matcher: m.embed_skeletons([]),
+            lambda m=matcher: m.pair_score([]),
+            lambda m=matcher: m.predict_pairs([], []),
+        ):
+            with pytest.raises(ValueError, match=r"Found 0 sample\(s\) .*a minimum of 1"):
+                ask()
         with pytest.raises(ValueError, match="0 images"):
             stack_pairs(X[:0, :1], X[:0, -1:])
 

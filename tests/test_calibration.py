@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import confusion_matrix, fbeta_score, roc_curve
@@ -253,11 +254,32 @@ def test_calibrated_probabilities(halves, loss):
     assert matcher.calibration_error_["after"] == expected_calibration_error(held_y, after)
     np.testing.assert_allclose(after.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(matcher.predict(held_X), named)
-    np.testing.assert_array_equal(matcher.pair_proba(held_X), pairs)
+    if loss == "binary_cross_entropy":  # has probabilities of pairs of its own
+        np.testing.assert_array_equal(matcher.pair_proba(held_X), pairs)
+    else:
+        of_case = matcher.gallery_.case_similarity(
+            matcher.embed_skeletons(held_X), kinds="both", aggregate="mean", normalize=True
+        )
+        of_case = softmax(of_case / matcher.temperature_, axis=1)
+        np.testing.assert_allclose(matcher.pair_proba(held_X), (after * of_case).sum(1), rtol=1e-5)
     again = matcher.temperature_
     matcher.calibrate_probabilities(held_X, 1 - np.minimum(held_y, 1))  # others in between
     assert matcher.calibrate_probabilities(held_X, held_y).temperature_ == again
     assert not hasattr(matcher.fit(X, y), "calibration_error_")
+
+
+def test_calibrated_probabilities_set_the_threshold_anew(halves):
+    (X, y), (held_X, held_y) = halves
+    matcher = PairMatcher(max_epochs=3, random_state=0).fit(X, y)
+    matcher.calibrate_threshold(held_X, held_y, per_case=True)
+    matcher.threshold_ = 0.123
+    matcher.calibrate_probabilities(held_X, np.where(np.arange(len(held_y)) % 5, held_y, 0))
+    assert matcher.pair_temperature_ == matcher.temperature_ != matcher.temperature
+    assert matcher.case_thresholds_ is None
+    proba = matcher.pair_proba_matrix(held_X, X[:, 10:])  # with the skeletons of fit
+    same = np.where(np.arange(len(held_y)) % 5, held_y, 0)[:, None] == y[None]
+    expected = PairCounts().add(same, proba).best_threshold()
+    assert matcher.threshold_ == pytest.approx(expected, rel=1e-3)
 
 
 def test_rows_that_lack_a_case_leave_classes_alone(matcher, halves):

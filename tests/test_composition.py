@@ -7,7 +7,11 @@ import sys
 
 import joblib
 import numpy as np
+import pandas as pd
+import polars
+import pyarrow
 import pytest
+import sklearn
 import torch
 from imblearn.over_sampling import SMOTE, RandomOverSampler
 from imblearn.pipeline import make_pipeline as make_imblearn_pipeline
@@ -124,6 +128,67 @@ def test_set_output_gives_data_frames(features, matcher):
     assert embedded.columns[0] == "pairmatcher0" and embedded.shape == (len(X), 64)
     encoder = PairEncoder(frozen=True).set_output(transform="pandas")
     assert encoder.fit_transform(X).columns[-1] == "pairencoder127"
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+@pytest.mark.parametrize("training", ["two_stage", "joint"])
+def test_the_users_output_setting_is_not_the_matchers_own_business(digits, output, training):
+    X, y = digits
+    few = {"max_epochs": 1, "random_state": 0}
+    encoder = PairEncoder(**few)
+    expected = PairMatcher(encoder, training=training, **few).fit(X, y).predict_proba(X)
+    inside = PairMatcher(clone(encoder).set_output(transform=output), training=training, **few)
+    np.testing.assert_array_equal(inside.fit(X, y).predict_proba(X), expected)
+    with sklearn.config_context(transform_output=output):
+        matcher = PairMatcher(encoder, training=training, **few).fit(X, y)
+        np.testing.assert_array_equal(matcher.predict_proba(X), expected)
+        assert matcher.pair_score(X).shape == y.shape
+        assert type(matcher.transform(X)).__module__.startswith(output)
+        assert type(matcher.encoder_.transform(X)).__module__.startswith(output)
+        assert all(isinstance(half, np.ndarray) for half in matcher.encoder_.encode_pairs(X))
+        pipeline = make_pipeline(encoder, PairMatcher(**few)).fit(X, y)
+        assert pipeline.predict(X).shape == y.shape
+
+
+TABLES = {
+    "pandas": lambda table: table,
+    "polars": polars.from_pandas,
+    "pyarrow": pyarrow.Table.from_pandas,
+}
+
+
+@pytest.mark.parametrize("kind", list(TABLES))
+def test_tables_of_features(features, matcher, kind):
+    X, y = features
+    names = [f"column {i}" for i in range(X.shape[1])]
+    table = TABLES[kind](pd.DataFrame(X, columns=names))
+    half = TABLES[kind](pd.DataFrame(X[:, :10], columns=names[:10]))
+    drawn = TABLES[kind](pd.DataFrame(X[:, 10:], columns=names[10:]))
+    expected = clone(matcher).fit(X, y)
+    for fitted in (clone(matcher).fit(table, y), clone(matcher).fit(half, drawn, y)):
+        np.testing.assert_array_equal(fitted.predict_proba(half), expected.predict_proba(X))
+        np.testing.assert_array_equal(fitted.embed_skeletons(drawn), expected.embed_skeletons(X))
+        np.testing.assert_array_equal(fitted.pair_score(half, drawn), expected.pair_score(X))
+    fitted = clone(matcher).fit(table, y)
+    np.testing.assert_array_equal(fitted.predict_proba(table), expected.predict_proba(X))
+    with pytest.raises(ValueError, match="feature names should match"):
+        fitted.predict(drawn)  # of the other half
+    assert cross_validate(matcher, table, y, cv=CV)["test_score"].min() > 0.9
+
+
+@pytest.mark.parametrize("kind", list(TABLES))
+def test_tables_of_files(files, kind):
+    X, y = files
+    encoder = PairEncoder(image_size=16, max_epochs=1)
+    fitted = PairMatcher(encoder, max_epochs=1, random_state=0).fit(X, y)
+    again = clone(fitted).fit(TABLES[kind](X), y)
+    for part, method in (("image", "predict_proba"), ("skeleton", "embed_skeletons")):
+        expected = getattr(fitted, method)(X)
+        for table in (TABLES[kind](X), TABLES[kind](X[[part]])):
+            np.testing.assert_array_equal(getattr(again, method)(table), expected)
+    assert again.gallery_.skeleton_ids.tolist() == X["skeleton"].tolist()
+    with pytest.raises(ValueError, match=r"strings with the columns \['photo'\].*rename them"):
+        again.predict(TABLES[kind](X[["image"]].rename(columns={"image": "photo"})))
 
 
 def test_calibrated_classifier(features, matcher):

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -78,6 +79,45 @@ def test_the_gallery_can_be_read(matcher, features):
     np.testing.assert_allclose(
         np.take_along_axis(scores, rows.argsort(), axis=1)[:, 110:], added, rtol=1e-5
     )
+
+
+def test_the_gallery_says_which_rows_are_known(matcher, features):
+    new = unseen(features)
+    assert matcher.gallery_.image_ids.tolist() == list(range(110))
+    matcher.add_cases(new[:2], ["d", "d"]).add_cases(
+        new[2:4], ["e", "e"], ids=["sketch", np.int8(7)]
+    )
+    matcher.add_cases(new[4:5], ["f"])
+    added = [110, 111, "sketch", 7, 112]
+    assert matcher.gallery_.skeleton_ids.tolist() == [*range(110), *added]
+    kept = np.flatnonzero(matcher.gallery_.cases[matcher.gallery_.skeleton_cases[:110]] != "a")
+    matcher.remove_cases(["a", "d"])
+    assert matcher.gallery_.skeleton_ids.tolist() == [*kept, "sketch", 7, 112]
+    assert matcher.gallery_.image_ids.tolist() == kept.tolist()
+    for ids, message in (([1], "There are 1 ids, but 2"), ([1.5, 2], "int or str, got 1.5")):
+        with pytest.raises(ValueError, match=message):
+            matcher.add_cases(new[:2], ["g", "g"], ids=ids)
+    assert "g" not in matcher.classes_
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_known_files_are_named_by_their_paths(files, tmp_path, early_stopping):
+    X, y = files
+    encoder = PairEncoder(image_size=16, max_epochs=1)
+    matcher = PairMatcher(encoder, max_epochs=1, early_stopping=early_stopping, random_state=0)
+    matcher.fit(X, y).add_cases([Path(X["skeleton"][3]), X["skeleton"][4]], [7, 7])
+    names = [*X["skeleton"], X["skeleton"][3], X["skeleton"][4]]
+    assert matcher.gallery_.skeleton_ids.tolist() == names
+    assert matcher.gallery_.image_ids.tolist() == X["image"].tolist()
+    matcher.save(tmp_path / "matcher")
+    loaded = PairMatcher.load(tmp_path / "matcher").remove_cases([0])
+    gone = np.append(y == 0, [False, False])
+    assert loaded.gallery_.skeleton_ids.tolist() == np.array(names)[~gone].tolist()
+    _, rows = loaded.kneighbors(X[:5], 2)
+    for row, found in enumerate(loaded.gallery_.skeleton_ids[rows]):
+        for path, score in zip(found, loaded.kneighbors(X[:5], 2)[0][row], strict=True):
+            pair = pd.DataFrame({"image": [X["image"][row]], "skeleton": [path]})
+            np.testing.assert_allclose(loaded.pair_score(pair), score, rtol=1e-4, atol=1e-5)
 
 
 def test_more_drawings_of_a_known_case(matcher, features):

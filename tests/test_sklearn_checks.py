@@ -9,6 +9,7 @@ from skpair.comparison import one_hot_skeletons, two_classifiers
 @parametrize_with_checks(
     [
         PairMatcher(),
+        PairMatcher(PairEncoder(max_epochs=2), max_epochs=2),
         PairEncoder(),
         PairEncoder(frozen=True),
         two_classifiers(),
