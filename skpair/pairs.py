@@ -45,8 +45,9 @@ def stack_pairs(images, skeletons, *, size=None, ink="auto"):
         - features: (n, d) numbers;
         - files: (n,) str or path-like.
     skeletons : array-like
-        The drawings of the same rows: (n, H, W), (n, 1, H, W) or (n, H, W, 1) of any real
-        dtype, also of different sizes; features (n, e); or files (n,). Grey drawings are cut
+        The drawings of the same rows: (n, H, W), or with 1, 3 (RGB) or 4 (RGBA) channels as the
+        images have them, of any real dtype, also of different sizes; features (n, e); or files
+        (n,). Colour becomes grey, and grey drawings are cut
         midway between their own minimum and maximum; one whose shades differ by 5 % at most is
         blank. Drawings are brought to the size of the images, and thin lines survive that.
     size : int or (int, int), default=None

@@ -22,6 +22,8 @@ with contextlib.suppress(ImportError):  # the extra [images]: photographs of tel
     pillow_heif.register_heif_opener()
 
 INKS = ("auto", "light", "dark")
+#: On which grounds to look for the ink of transparent drawings.
+_GROUNDS = {"auto": ("white", "black"), "dark": ("white",), "light": ("black",)}
 
 
 # ---- checks --------------------------------------------------------------------------------------
@@ -104,14 +106,17 @@ def as_ink(drawings, size, ink):
         return np.concatenate([as_ink(drawing[None], size, ink) for drawing in drawings])
     drawings = check_array(drawings, allow_nd=True, input_name="the skeletons")
     given = drawings.shape
-    if drawings.ndim == 4 and 1 in (given[1], given[3]):
-        drawings = drawings[:, 0] if given[1] == 1 else drawings[..., 0]
-    if drawings.ndim != 3 or 0 in given:
+    if drawings.ndim == 3:
+        drawings = drawings[:, None]
+    elif drawings.ndim == 4 and given[1] != 1 and (given[3] == 1 or given[1] not in (3, 4)):
+        drawings = np.moveaxis(drawings, 3, 1)
+    if drawings.ndim != 4 or drawings.shape[1] not in (1, 3, 4) or 0 in given:
         raise ValueError(
-            f"The skeletons have the shape {given}; expected drawings of one channel: "
-            "(n, H, W), (n, 1, H, W) or (n, H, W, 1)."
+            f"The skeletons have the shape {given}; expected (n, H, W), (n, C, H, W) or "
+            "(n, H, W, C) with 1 (grey), 3 (RGB) or 4 (RGBA) channels C."
         )
-    return np.stack([resize_ink(_find_ink(drawing, ink), size) for drawing in drawings])[:, None]
+    found = [_find_ink_in(drawing, ink) for drawing in drawings]
+    return np.stack([resize_ink(lines, size) for lines in found])[:, None]
 
 
 def plain_pixels(pixels):
@@ -183,6 +188,24 @@ def _over_white(image):
     return colour if white == 1 else np.rint(colour).astype(np.uint8)
 
 
+def _find_ink_in(drawing, ink):
+    """Tell lines from ground in a drawing (C, H, W) as in its file: (H, W) bool."""
+    if len(drawing) == 1:
+        return _find_ink(drawing[0], ink)
+    whole = drawing.dtype == np.uint8
+    drawing = drawing.astype(float)
+    top = next((top for top in (1, 255) if drawing.max() <= top), drawing.max())  # white
+    colour, alpha = drawing[:3], drawing[3] / top if len(drawing) == 4 else 1.0
+    for ground in _GROUNDS[ink] if len(drawing) == 4 else ("white",):
+        shade = top if ground == "white" else 0
+        # the luma of ITU-R 601, as Pillow has it
+        grey = np.tensordot([0.299, 0.587, 0.114], colour * alpha + shade * (1 - alpha), 1)
+        found = _find_ink(np.rint(grey) if whole else grey, ink)
+        if found.any():
+            break
+    return found
+
+
 def _find_ink(drawing, ink):
     """Tell lines from ground in a drawing (H, W) of any real dtype: (H, W) bool."""
     low, high = float(drawing.min()), float(drawing.max())
@@ -223,7 +246,7 @@ def decode_skeleton(path, shape, ink):
     with Image.open(path) as image:
         image = _upright(image)
     # White lines on a transparent ground show on black only.
-    for ground in {"auto": ("white", "black"), "dark": ("white",), "light": ("black",)}[ink]:
+    for ground in _GROUNDS[ink]:
         found = _find_ink(np.asarray(_on_ground(image, ground).convert("L")), ink)
         if found.any():
             break

@@ -258,7 +258,7 @@ def test_paths_become_two_columns():
         (np.full((1, 4, 4), np.nan), lines(1, 4), {}, "NaN"),
         (photographs(1), np.full((1, 4, 4), np.inf), {}, "infinity"),
         (photographs()[:, None].repeat(2, 1), lines(), {}, r"\(6, 2, 16, 16\); expected"),
-        (photographs(), photographs(colour=True), {}, "skeletons have the shape .* one channel"),
+        (photographs(), lines()[:, None].repeat(2, 1), {}, "skeletons have the shape .*RGBA"),
         (photographs().astype(str), lines(), {}, "Pixels must be numbers"),
         (["a", None], ["b", "c"], {}, "Row 1: image is None, but a path"),
     ],
@@ -804,3 +804,33 @@ def test_encodings_become_a_half():
     assert (half.kind, half.layout, half.shape) == ("skeleton", "features", (3,))
     np.testing.assert_array_equal(half.take([2, 0]).read([0]), [[0, 0, 1]])
     assert half.read([0]).dtype == np.float32
+
+
+@pytest.mark.parametrize("ink", ["auto", "dark", "light"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("layout", ["channels first", "channels last", "ragged"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_colour_drawings_are_read_as_their_files_are(tmp_path, ink, mode, layout, dtype):
+    rng = np.random.default_rng(0)
+    drawing = np.full((16, 16, 4), (230, 240, 255, 255), np.uint8)
+    drawing[5:7, 2:14] = (180, 20, 60, 255)
+    drawing[2:14, 9] = (20, 120, 60, 200)
+    if mode == "RGBA":
+        drawing[drawing[..., 0] == 230] = (255, 255, 255, 0) if ink == "light" else (0, 0, 0, 0)
+    drawing[..., :3] += rng.integers(0, 2, size=(16, 16, 3)).astype(np.uint8) * (ink == "dark")
+    picture = Image.fromarray(drawing).convert(mode)
+    path = tmp_path / "drawing.png"
+    picture.save(path)
+    expected = pixels.decode_skeleton(path, (1, 16, 16), ink)[0] > 0
+    assert 20 < np.count_nonzero(expected) < 250
+    array = np.asarray(picture)
+    if dtype == np.float32:
+        array = array / np.float32(255)
+    drawings = {
+        "channels first": np.moveaxis(array[None], 3, 1) if array.ndim == 3 else array[None, None],
+        "channels last": array[None] if array.ndim == 3 else array[None, ..., None],
+        "ragged": [array, np.pad(array, [(0, 1), (0, 1), (0, 0)][: array.ndim], mode="edge")],
+    }[layout]
+    images = np.zeros((len(drawings), 16, 16), np.uint8)
+    X = stack_pairs(images, drawings, size=16 if layout == "ragged" else None, ink=ink)
+    np.testing.assert_array_equal(X[0, 1] > 0, expected)
