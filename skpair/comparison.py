@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from . import pairs
 from .controls import (
+    ImageOnly,
     OneHotSkeletons,
     TwoClassifiers,
     image_only,
@@ -33,6 +34,7 @@ from .training import check_choice, check_number, draw_seed
 
 __all__ = [
     "Comparison",
+    "ImageOnly",
     "OneHotSkeletons",
     "TwoClassifiers",
     "compare",

@@ -4,7 +4,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from . import pairs
@@ -26,11 +27,11 @@ def image_only(classifier=None):
 
     Returns
     -------
-    Pipeline
-        Takes feature rows (put a PairEncoder before it for others): picks their first half,
-        standardizes its columns, classifies.
+    ImageOnly
+        Takes feature rows (put a PairEncoder before it for others). Searches reach the classifier
+        as `classifier`: ``{"classifier__C": [0.01, 0.1, 1]}``.
     """
-    return make_pipeline(FunctionTransformer(_first_half), _standardized(classifier))
+    return ImageOnly(_logistic_regression() if classifier is None else classifier)
 
 
 def two_classifiers(classifier=None):
@@ -50,7 +51,7 @@ def two_classifiers(classifier=None):
     TwoClassifiers
         Takes feature rows (put a PairEncoder before it for others).
     """
-    return TwoClassifiers(classifier)
+    return TwoClassifiers(_logistic_regression() if classifier is None else classifier)
 
 
 def one_hot_skeletons(matcher=None, random_state=None):
@@ -74,31 +75,27 @@ def one_hot_skeletons(matcher=None, random_state=None):
     return OneHotSkeletons(matcher, random_state)
 
 
-def _first_half(X):
-    _check_features(pairs.layout_name(X), "image_only")
-    return pairs.split_pairs(X)[0]
-
-
-def _check_features(layout, control):
-    if layout != "features":
-        raise ValueError(
-            f"X holds {layout}, but {control} takes feature rows; put a PairEncoder before it: "
-            "make_pipeline(PairEncoder(), ...)."
-        )
+def _logistic_regression():
+    return LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
 
 
 def _standardized(classifier):
-    if classifier is None:
-        classifier = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
-    return make_pipeline(StandardScaler(), classifier)
+    """Make a new pipeline, whose own steps hand over arrays whatever the user's output setting."""
+    classifier = _logistic_regression() if classifier is None else clone(classifier)
+    return make_pipeline(StandardScaler().set_output(transform="default"), classifier)
 
 
 class _Control(ClassifierMixin, BaseEstimator):
     """What the controls with a `fit` of their own share."""
 
     def _fit_rows(self, X, y):
+        layout = pairs.layout_name(X)
+        if layout != "features":
+            raise ValueError(
+                f"X holds {layout}, but {type(self).__name__} takes feature rows; put a "
+                "PairEncoder before it: make_pipeline(PairEncoder(), ...)."
+            )
         images, skeletons, self.layout_, y = pairs.fit_pairs(self, X, y)
-        _check_features(self.layout_.name, type(self).__name__)
         self.classes_, codes = check_cases(y)
         return images.read(slice(None)), skeletons.read(slice(None)), codes
 
@@ -111,6 +108,75 @@ class _Control(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True
         return tags
+
+
+def _classifier_has(method):
+    """Whether the classifier, fitted or not, has a method."""
+
+    def check(control):
+        classifier = getattr(control, "classifier_", None)
+        return hasattr(
+            _standardized(control.classifier) if classifier is None else classifier, method
+        )
+
+    return check
+
+
+class ImageOnly(_Control):
+    """A classifier of images that looks at no skeleton: see `image_only`.
+
+    `predict_proba` and `decision_function` are there where the classifier has them.
+
+    Parameters
+    ----------
+    classifier : classifier or None, default=None
+        It is cloned. None means logistic regression.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_cases,)
+        The cases.
+    classifier_ : Pipeline
+        Fitted on standardized columns of the images.
+    """
+
+    def __init__(self, classifier=None):
+        self.classifier = classifier
+
+    def fit(self, X, y):
+        """Learn to name the cases of images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Feature rows; their second halves are not looked at.
+        y : array-like of shape (n,)
+            Case of each row.
+
+        Returns
+        -------
+        self : object
+        """
+        images, _, codes = self._fit_rows(X, y)
+        self.classifier_ = _standardized(self.classifier).fit(images, self.classes_[codes])
+        return self
+
+    def predict(self, X):
+        """Name the case of each image, of full rows or images alone: (n,) labels."""
+        images = self._images(X)
+        return self.classifier_.predict(images)
+
+    @available_if(_classifier_has("predict_proba"))
+    def predict_proba(self, X):
+        """Give the probability of each case for each image: (n, n_cases)."""
+        images = self._images(X)
+        return self.classifier_.predict_proba(images)
+
+    @available_if(_classifier_has("decision_function"))
+    def decision_function(self, X):
+        """Give the score of each case for each image: (n, n_cases), or (n,) of two cases."""
+        images = self._images(X)
+        return self.classifier_.decision_function(images)
 
 
 class TwoClassifiers(_Control):
@@ -149,11 +215,10 @@ class TwoClassifiers(_Control):
         self : object
         """
         images, skeletons, codes = self._fit_rows(X, y)
-        classifier = None if self.classifier is None else clone(self.classifier)
-        if classifier is not None and not hasattr(classifier, "predict_proba"):
-            raise TypeError(f"classifier must have predict_proba, got {classifier!r}.")
-        self.image_classifier_ = clone(_standardized(classifier)).fit(images, codes)
-        self.skeleton_classifier_ = clone(_standardized(classifier)).fit(skeletons, codes)
+        if not hasattr(_standardized(self.classifier), "predict_proba"):
+            raise TypeError(f"classifier must have predict_proba, got {self.classifier!r}.")
+        self.image_classifier_ = _standardized(self.classifier).fit(images, codes)
+        self.skeleton_classifier_ = _standardized(self.classifier).fit(skeletons, codes)
         same = codes[:, None] == codes[None, :]
         proba = self.pair_proba_matrix(X)
         self.threshold_ = PairCounts().add(same, proba).best_threshold()

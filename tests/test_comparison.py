@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.datasets import make_moons
 from sklearn.dummy import DummyClassifier
@@ -22,9 +23,10 @@ from sklearn.model_selection import (
     cross_val_score,
 )
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from skpair import PairEncoder, PairMatcher
+from skpair import PairEncoder, PairMatcher, stack_pairs
 from skpair.comparison import (
     Comparison,
     _holm,
@@ -88,15 +90,96 @@ def test_two_classifiers_sum_over_cases(features):
     assert pair_scorer(pair_average_precision)(control, X, y) > 0.8
 
 
-@pytest.mark.parametrize("control", [image_only(), two_classifiers(), one_hot_skeletons()])
+CONTROLS = [image_only(), two_classifiers(), one_hot_skeletons(PairMatcher(random_state=0, **FAST))]
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_controls_take_images_alone(features, control):
+    X, y = features
+    middle = X.shape[1] // 2
+    control.fit(X, y)
+    for method in {"predict", "predict_proba", "decision_function"} & set(dir(control)):
+        ask = getattr(control, method)
+        np.testing.assert_array_equal(ask(X[:, :middle]), ask(X))
+    with pytest.raises(ValueError, match="X has 3 features"):
+        control.predict(X[:, :3])
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_controls_take_images_alone_by_name_and_without_padding(features, control):
+    X, y = features
+    images, skeletons = X[:, :7], X[:, 10:]  # padded by three columns
+    control.fit(stack_pairs(images, skeletons), y)
+    np.testing.assert_array_equal(
+        control.predict(images), control.predict(stack_pairs(images, skeletons))
+    )
+    table = pd.DataFrame(X, columns=[f"column {i}" for i in range(20)])
+    control.fit(table, y)
+    assert control.feature_names_in_.tolist() == table.columns.tolist()
+    np.testing.assert_array_equal(control.predict(table.iloc[:, :10]), control.predict(table))
+    with pytest.raises(ValueError, match="feature names should match"):
+        control.predict(table.iloc[:, 10:].rename(columns={"column 10": "column 0"}))
+
+
+def test_image_only_is_its_classifier_on_standardized_images(features):
+    X, y = features
+    names = np.array(["x", "c", "k", "b"])[y]
+    weights = {"x": 1, "c": 2, "k": 3, "b": 4}  # by label: the classifier gets them as they are
+    classifier = LogisticRegression(C=0.1, class_weight=weights)
+    control = image_only(classifier).fit(X, names)
+    alone = make_pipeline(StandardScaler(), classifier).fit(X[:, :10], names)
+    assert control.classes_.tolist() == ["b", "c", "k", "x"]
+    for method in ("predict", "predict_proba", "decision_function"):
+        np.testing.assert_array_equal(
+            getattr(control, method)(X), getattr(alone, method)(X[:, :10])
+        )
+
+
+@pytest.mark.parametrize("control", [image_only(LinearSVC()), image_only()])
+def test_image_only_has_the_methods_of_its_classifier(features, control):
+    X, y = features
+    has_proba = isinstance(control.classifier, LogisticRegression)
+    assert hasattr(control, "predict_proba") == has_proba
+    control.fit(X, y)
+    assert hasattr(control, "predict_proba") == has_proba
+    assert control.decision_function(X).shape == (120, 4)
+    assert image_only(LinearSVC()).fit(X, y == 0).decision_function(X).shape == (120,)
+    assert not hasattr(image_only(RandomForestClassifier()), "decision_function")
+
+
+@pytest.mark.parametrize("make", [image_only, two_classifiers])
+def test_the_strength_of_the_controls_is_searched(features, make):
+    X, y = features
+    search = GridSearchCV(
+        make(), {"classifier__C": [1e-6, 0.01]}, scoring="balanced_accuracy", cv=2
+    )
+    assert search.fit(X, y).best_params_ == {"classifier__C": 0.01}
+
+
+@pytest.mark.parametrize("make", [image_only, two_classifiers])
+def test_controls_do_not_mind_the_output_setting(features, make):
+    X, y = features
+    expected = make().fit(X, y).predict(X)
+    with config_context(transform_output="pandas"):
+        control = make().fit(X, y)
+        np.testing.assert_array_equal(control.predict(X), expected)
+    np.testing.assert_array_equal(control.predict(X), expected)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
 def test_controls_want_encodings(digits, control):
     with pytest.raises(ValueError, match="pixels.*put a PairEncoder before it"):
         control.fit(*digits)
+    with pytest.raises(ValueError, match="files.*put a PairEncoder before it"):
+        control.fit(np.array([["missing.png", "missing.png"]] * 2), [0, 1])
 
 
 @pytest.mark.parametrize(
     "control, method",
     [
+        (image_only(), "predict"),
+        (image_only(), "predict_proba"),
+        (image_only(), "decision_function"),
         (two_classifiers(), "predict"),
         (two_classifiers(), "predict_proba"),
         (two_classifiers(), "pair_proba_matrix"),

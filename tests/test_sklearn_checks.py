@@ -1,9 +1,10 @@
 """All of scikit-learn's own checks, with no expected failure."""
 
+from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from skpair import PairEncoder, PairMatcher
-from skpair.comparison import one_hot_skeletons, two_classifiers
+from skpair.comparison import image_only, one_hot_skeletons, two_classifiers
 
 
 @parametrize_with_checks(
@@ -12,6 +13,8 @@ from skpair.comparison import one_hot_skeletons, two_classifiers
         PairMatcher(PairEncoder(max_epochs=2), max_epochs=2),
         PairEncoder(),
         PairEncoder(frozen=True),
+        image_only(),
+        image_only(LinearSVC()),
         two_classifiers(),
         one_hot_skeletons(PairMatcher(random_state=0)),
     ]
