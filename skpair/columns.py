@@ -3,6 +3,7 @@
 A column is an array of numbers, booleans or dates, or `Strings`.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -210,6 +211,11 @@ class Segment:
     def ids(self):
         """Give all ids: an object array, or int64."""
         return self.columns["id"].take(np.arange(len(self)))
+
+    @functools.cached_property
+    def known_ids(self):
+        """All ids as a set, made when first asked for."""
+        return set(self.ids().tolist())
 
 
 def merge(segments):

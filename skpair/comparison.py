@@ -20,7 +20,7 @@ from sklearn.model_selection import (
 from sklearn.utils import Bunch, _safe_indexing
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from . import pairs
+from . import pairs, pixels
 from .controls import (
     ImageOnly,
     OneHotSkeletons,
@@ -644,7 +644,7 @@ def _digest(row):
     if isinstance(row, np.ndarray):
         return hashlib.blake2b(np.ascontiguousarray(row)).digest()
     try:
-        with open(row, "rb") as file:
+        with open(pixels.as_file(row), "rb") as file:
             return hashlib.file_digest(file, "blake2b").digest()
     except OSError:
         return row  # `fit` will say which row and kind it is

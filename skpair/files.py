@@ -5,10 +5,12 @@ says is run, looked up in the file system or taken for a size before it is check
 """
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
 import os
+import platform
 import re
 import reprlib
 import secrets
@@ -21,6 +23,8 @@ import sklearn
 import torch
 from packaging.version import Version
 from torchvision.models import WeightsEnum
+
+from .pixels import as_file
 
 #: Version of the header; another one is another format.
 FORMAT = 1
@@ -177,15 +181,6 @@ def read_file(path):
     return as_file(path).read_bytes()
 
 
-def as_file(path, more=""):
-    """Turn into a Path what is a file or missing; folders and devices raise, and say `more`."""
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        kind = IsADirectoryError if path.is_dir() else OSError
-        raise kind(f"{os.fspath(path)!r} is not a file{more}.")
-    return path
-
-
 def write_atomically(path, data):
     """Write a file that is there as a whole or, after any failure, as it was before.
 
@@ -201,13 +196,13 @@ def write_atomically(path, data):
     OSError
         If that is not possible; FileNotFoundError if the folder is missing.
     """
-    path = as_file(os.path.realpath(path), ", and is not replaced by one")
+    path = Path(os.path.realpath(as_file(path, ", and is not replaced by one")))
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"The folder {os.fspath(path.parent)!r} is not there: {path.name!r} was not written."
         )
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
-    temporary = path.parent / f".skpair-{secrets.token_hex(8)}.tmp"
+    temporary = path.parent / f".skpair-{_here()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         with open(temporary, "xb") as file:
             if mode is not None:
@@ -220,14 +215,46 @@ def write_atomically(path, data):
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"{reason}; it was not written", os.fspath(path)) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is not there, or nothing can be done
             temporary.unlink()
     if os.name == "posix":  # elsewhere folders cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # or a loss of power might undo the replacement
-        finally:
-            os.close(folder)
+        with contextlib.suppress(PermissionError):  # it may be written to, but not read
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # or a loss of power might undo the replacement
+            finally:
+                os.close(folder)
+        _remove_leftovers(path.parent)
+
+
+@functools.cache
+def _here():
+    """Name this machine and its space of process numbers, of which a container has its own."""
+    space = ""
+    with contextlib.suppress(OSError):  # on Linux only
+        space = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
+
+
+def _remove_leftovers(folder):
+    """Remove what processes that were killed while they wrote have left: this user's, of here."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f".skpair-{_here()}-*.tmp"):
+            number = re.fullmatch(r"\.skpair-[0-9a-f]{8}-(\d{1,10})-[0-9a-f]{8}\.tmp", path.name)
+            with contextlib.suppress(OSError):
+                own = path.lstat().st_uid == os.getuid()
+                if number and own and not _is_alive(int(number[1])):
+                    path.unlink()
+
+
+def _is_alive(process_id):
+    try:
+        os.kill(process_id, 0)  # which only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is there, but of another user
+    return True
 
 
 # ---- values in the header ------------------------------------------------------------------------

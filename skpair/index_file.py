@@ -12,7 +12,8 @@ import numpy as np
 import safetensors
 
 from .columns import TYPES, Segment, Strings, type_of
-from .files import as_file, write_atomically
+from .files import write_atomically
+from .pixels import as_file
 
 #: Version of the header; another one is another format.
 _FORMAT = 1

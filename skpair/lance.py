@@ -120,12 +120,14 @@ class LanceStore:
         """Add rows, with new ids."""
         import pyarrow as pa
 
-        odd = [n for n in columns if n in _RESERVED or n.startswith("_") or not n or {*".`"} & {*n}]
+        odd = [
+            n for n in columns if n in _RESERVED or n.startswith("_") or not n or {*".`\0"} & {*n}
+        ]
         if odd:
             raise ValueError(
                 f"In a LanceStore, no metadata column can be called {', '.join(map(repr, odd))}: "
                 f"{', '.join(map(repr, _RESERVED))} and what starts with '_' are taken, and "
-                "'.' and '`' stand for something else."
+                "'.', '`' and NUL stand for something else."
             )
         vectors = pa.FixedSizeListArray.from_arrays(
             pa.array(embeddings.reshape(-1)), embeddings.shape[1]
@@ -136,12 +138,25 @@ class LanceStore:
             self._table(kind).add(rows)
         else:
             rows = rows.replace_schema_metadata({"skpair": json.dumps({"space": space})})
-            mode = "create" if self._table(kind) is None else "overwrite"
-            self._tables[kind] = self._database.create_table(kind, data=rows, mode=mode)
+            self._tables[kind] = self._make_table(kind, rows)
 
-    def remove(self, kind, ids):
-        """Remove rows by their ids, which are there."""
-        self._table(kind).delete(_among(ids))  # an empty table stays, for searches under way
+    def _make_table(self, kind, rows):
+        if self._table(kind) is not None:
+            return self._database.create_table(kind, data=rows, mode="overwrite")
+        try:
+            return self._database.create_table(kind, data=rows)
+        except (OSError, RuntimeError, ValueError) as error:
+            if self._table(kind) is None:
+                raise
+            raise ValueError(
+                f"Another process has made the table {kind!r} in {self.folder!r} at the same time. "
+                "Nothing was added: add these rows again."
+            ) from error
+
+    def remove(self, ids):
+        """Remove rows of each kind by their ids, which are there."""
+        for kind, some in ids.items():
+            self._table(kind).delete(_among(some))  # an empty table stays, for searches under way
 
     def search(self, kind, queries, k, where):
         """Find the `k` best rows for each query: Hits."""
@@ -222,10 +237,14 @@ class LanceStore:
 
 def _among(ids):
     """Spell a condition that the id is one of some."""
-    quoted = (
-        "'" + id_.replace("'", "''") + "'" if isinstance(id_, str) else str(id_) for id_ in ids
-    )
-    return f"id IN ({', '.join(quoted)})"
+    return f"id IN ({', '.join(map(_quoted, ids))})"
+
+
+def _quoted(id_):
+    """Spell an id in SQL, which has no literal for the lowest integer."""
+    if isinstance(id_, str):
+        return "'" + id_.replace("'", "''") + "'"
+    return str(id_) if id_ > -(2**63) else f"({id_ + 1} - 1)"
 
 
 def _as_arrow(column):

@@ -703,7 +703,8 @@ class PairMatcher(
             checkpoint.claim((images, skeletons))
         else:
             self._fit_encoder(encoder, X, codes, train, checkpoint)
-            images, skeletons = self._encodings(encoder, X)
+            with pairs.pages_are_told():
+                images, skeletons = self._encodings(encoder, X)
         self.encoder_ = encoder
         with training.seeded(seed, training.resolve_device(self.device)):
             layers = self._new_layers(images.shape[0], skeletons.shape[0])
@@ -722,7 +723,8 @@ class PairMatcher(
                     X, layers, criterion, codes, train, held_out, seed, stage
                 )
                 encoder.set_params(memory=None)  # its towers have learned: no other fit has them
-                images, skeletons = self._encodings(encoder, X)
+                with pairs.pages_are_told():
+                    images, skeletons = self._encodings(encoder, X)
         self.layers_ = layers
         self.loss_ = criterion.loss
         # set_params may change them until the next fit
@@ -743,7 +745,8 @@ class PairMatcher(
             frozen = encoder.frozen
             encoder.set_params(frozen=True)._fit_rows(X, codes, train, checkpoint)
             encoder.set_params(frozen=frozen)
-            self._measure_batch_norm(encoder, pairs.pair_halves(encoder, X), train)
+            with pairs.pages_are_told():
+                self._measure_batch_norm(encoder, pairs.pair_halves(encoder, X), train)
         else:
             encoder._fit_rows(X, codes, train, checkpoint)
         for name in ("layout_", "n_features_in_", "feature_names_in_"):
@@ -821,7 +824,8 @@ class PairMatcher(
     def _train_together(self, X, layers, criterion, codes, train, held_out, seed, stage):
         """Train the towers of `encoder_` and the layers, in place."""
         encoder = self.encoder_
-        images, skeletons = pairs.pair_halves(encoder, X)
+        with pairs.pages_are_told():
+            images, skeletons = pairs.pair_halves(encoder, X)
         augment = towers.make_augment(encoder.augment, images.layout, seed)
         rows = self._rows(
             images, skeletons, codes, train, held_out, seed, encoder.batch_size, augment

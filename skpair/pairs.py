@@ -5,13 +5,13 @@ knows them. Whatever an estimator is given becomes two `Half` objects, the image
 which are read batch by batch.
 """
 
+import contextlib
 import copy
 import hashlib
 import os
 import reprlib
 import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -299,6 +299,7 @@ def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
         if not images.ask_files(images.has_colour).any():
             layout = replace(layout, image_shape=(1, *size))
         _warn_blank(skeletons.ask_files(skeletons.is_blank))
+        _check_files([images, skeletons])
     return *_split_rows(X, layout), layout, y
 
 
@@ -330,12 +331,16 @@ def check_reading(image_size, ink):
 
 def image_half(estimator, X):
     """Return the images of full rows, or images alone, as a `Half` for a fitted estimator."""
-    return _half(estimator, X, 0)
+    half = _half(estimator, X, 0)
+    _check_files([half])
+    return half
 
 
 def skeleton_half(estimator, X):
     """Return the skeletons of full rows, or skeletons alone, as a `Half`."""
-    return _half(estimator, X, 1)
+    half = _half(estimator, X, 1)
+    _check_files([half])
+    return half
 
 
 def pair_halves(estimator, X, rest=(), *, aligned=True):
@@ -348,10 +353,11 @@ def pair_halves(estimator, X, rest=(), *, aligned=True):
         X = _table(X)
         _check_layout(estimator, X)
         halves = _split_rows(_validate_fitted(estimator, X), estimator.layout_)
-        for half in halves:
-            half.check_files()
+        _check_files(halves)
         return halves
-    images, skeletons = image_half(estimator, X), skeleton_half(estimator, rest[0])
+    halves = _half(estimator, X, 0), _half(estimator, rest[0], 1)
+    _check_files(halves)
+    images, skeletons = halves
     if aligned:
         check_aligned(images, skeletons)
     return images, skeletons
@@ -468,7 +474,8 @@ class ArrayHalf(Half):
         return self.layout == "pixels" and self.kind == "skeleton"
 
     def check_files(self):
-        """Do nothing: there are no files."""
+        """Name no files: there are none."""
+        return []
 
 
 class FileHalf(Half):
@@ -486,8 +493,9 @@ class FileHalf(Half):
             yield self._stack(ahead)
 
     def check_files(self):
-        """Raise where a file is missing or is no image; pixels are not decoded."""
-        self.ask_files(lambda row: self._open(row, pixels.check_file))
+        """Raise where a file is missing or is no image; name those that hold several."""
+        many = self.ask_files(lambda row: self._open(row, pixels.has_pages))
+        return [os.fspath(path) for path in self.source[self.rows[many]]]
 
     def ask_files(self, question):
         """Ask `question(row)`, a bool, once for each different file: (n,) answers."""
@@ -505,7 +513,7 @@ class FileHalf(Half):
             yield from pixels.in_threads(self._content, self.rows[start : start + 1024])
 
     def _content(self, row):
-        return self._open(row, lambda path: hashlib.sha256(Path(path).read_bytes()).digest())
+        return self._open(row, _digest_of_file)
 
     def has_colour(self, row):
         """Whether the channels of an image differ."""
@@ -535,6 +543,10 @@ class FileHalf(Half):
             raise OSError(f"{where} cannot be read as an image: {error}") from error
 
 
+def _digest_of_file(path):
+    return hashlib.sha256(pixels.as_file(path).read_bytes()).digest()
+
+
 # ---- from X to its halves ------------------------------------------------------------------------
 
 
@@ -543,9 +555,7 @@ def _half(estimator, X, index):
     layout = estimator.layout_
     _check_layout(estimator, X)
     if layout.name == "files":
-        half = FileHalf(_paths(X, index), layout, index)
-        half.check_files()
-        return half
+        return FileHalf(_paths(X, index), layout, index)
     if not _is_alone(estimator, X, index):
         return _split_rows(_validate_fitted(estimator, X), layout)[index]
     if layout.name == "features":
@@ -788,6 +798,31 @@ def _check_file_rows(X):
             f"X is {_describe(X)}, but rows of files have an image and a skeleton. Give a data "
             "frame with the columns 'image' and 'skeleton', or stack_pairs(images, skeletons)."
         )
+
+
+#: How the warning of files with several pages begins.
+_FIRST_PAGE = "Only the first page is read"
+
+
+def _check_files(halves):
+    """Raise where a file is missing or no image; warn of those of which a part is not read."""
+    names = sorted({name for half in halves for name in half.check_files()})
+    if names:
+        shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+        warnings.warn(
+            f"{_FIRST_PAGE} of {len(names)} file(s) that hold several: {shown}. Save the page that "
+            "is meant as a file of its own.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+@contextlib.contextmanager
+def pages_are_told():
+    """Do not warn again of files with several pages: within a `fit` that has."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=_FIRST_PAGE)
+        yield
 
 
 def _warn_blank(blank):

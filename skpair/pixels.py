@@ -9,11 +9,13 @@ import functools
 import itertools
 import numbers
 import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import joblib
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 from sklearn.utils import check_array
 
 with contextlib.suppress(ImportError):  # the extra [images]: photographs of telephones
@@ -221,14 +223,34 @@ def _find_ink(drawing, ink):
 # ---- pictures in files ---------------------------------------------------------------------------
 
 
-def check_file(path):
-    """Raise unless a file is there and starts like an image; pixels are not decoded."""
-    Image.open(path).close()
+def as_file(path, more=""):
+    """Turn into a Path what is a file or missing; what else there is raises, and says `more`.
+
+    To open a pipe that nobody writes to would wait for ever.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode  # raises for links that lead to themselves
+    except FileNotFoundError:
+        return path
+    if not stat.S_ISREG(mode):
+        kind = IsADirectoryError if stat.S_ISDIR(mode) else OSError
+        raise kind(f"{os.fspath(path)!r} is not a file{more}.")
+    return path
+
+
+def has_pages(path):
+    """Whether a file holds several pictures; raises unless it is there and starts like an image.
+
+    Pixels are not decoded. What telephones put beside a photograph (MPO) are views of the same.
+    """
+    with Image.open(as_file(path)) as image:
+        return getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
 
 
 def decode_image(path, shape):
     """Read an image file as uint8 of `shape` (C, H, W)."""
-    with Image.open(path) as image:
+    with Image.open(as_file(path)) as image:
         # A large JPEG is decoded several times faster near the size that is wanted.
         image.draft(None, (2 * max(shape[1:]),) * 2)
         image = _on_ground(_upright(image), "white")
@@ -243,7 +265,7 @@ def decode_image(path, shape):
 
 def decode_skeleton(path, shape, ink):
     """Read the file of a drawing as uint8 of 0 or 255, `shape` (1, H, W)."""
-    with Image.open(path) as image:
+    with Image.open(as_file(path)) as image:
         image = _upright(image)
     # White lines on a transparent ground show on black only.
     for ground in _GROUNDS[ink]:
@@ -274,9 +296,12 @@ def _pool(process_id):
 
 def _upright(image):
     """Load an image, turned as its EXIF entry says, with at most 8 bits a channel."""
+    # 0 is "white is zero": Pillow turns 8 bits around, but no others
+    meaning = getattr(image, "tag_v2", {}).get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION)
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
+        pixels = _eight_bits(np.asarray(image))
+        image = Image.fromarray(255 - pixels if meaning == 0 else pixels)
     return image
 
 

@@ -233,9 +233,7 @@ class MatchIndex:
                     f"Both an image and a skeleton have these ids: {shown(twice)}. Say which to "
                     "remove: kind='images' or kind='skeletons'."
                 )
-            for kind, some in found.items():
-                if some:
-                    self.store.remove(kind, some)
+            self.store.remove({kind: some for kind, some in found.items() if some})
         return self
 
     def save(self, path):
@@ -320,7 +318,12 @@ class MatchIndex:
         if types.get("id") == "str":
             raise ValueError(f"The ids of the {kind} are strings, so new ones need ids=..., too.")
         first = self.store.next_id(kind)
-        return np.arange(first, first + n)
+        if first + n > 2**63:
+            raise ValueError(
+                f"After the highest id of the {kind}, {first - 1}, there are no {n} integers of 64 "
+                "bits: give ids=..., too."
+            )
+        return np.arange(first, first + n, dtype=np.int64)
 
     def _search(self, kind, embed, X, k, where):
         check_number("k", k, Integral, 1)

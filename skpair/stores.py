@@ -34,16 +34,21 @@ class MemoryStore:
     Rows are kept in segments that do not change, each more than twice as long as the next, so that
     adding moves a row a few times at most, and a search is not disturbed by it.
 
-    Attributes
-    ----------
-    space : str or None
-        Digest of the networks that all embeddings come from.
+    A change is made aside and takes its place in one assignment: Ctrl-C finds the rows as they were
+    before it or as they are after it.
     """
 
     def __init__(self):
-        self.space = None
-        self._segments = dict.fromkeys(KINDS, ())
-        self._ids = dict.fromkeys(KINDS)  # sets, made when first needed
+        self._state = None, dict.fromkeys(KINDS, ())  # space and segments: replaced as one
+
+    @property
+    def space(self):
+        """Digest of the networks that all embeddings come from, or None."""
+        return self._state[0]
+
+    @property
+    def _segments(self):
+        return self._state[1]
 
     def count(self, kind):
         """Count the rows of a kind."""
@@ -56,10 +61,8 @@ class MemoryStore:
 
     def known(self, kind, ids):
         """Give those of some ids that are there."""
-        if self._ids[kind] is None:
-            segments = self._segments[kind]
-            self._ids[kind] = {id_ for segment in segments for id_ in segment.ids().tolist()}
-        return [id_ for id_ in ids if id_ in self._ids[kind]]
+        segments = self._segments[kind]
+        return [id_ for id_ in ids if any(id_ in segment.known_ids for segment in segments)]
 
     def next_id(self, kind):
         """Give an integer beyond all ids of a kind, which are integers."""
@@ -72,22 +75,12 @@ class MemoryStore:
         segments = [*self._segments[kind], new]
         while len(segments) > 1 and len(segments[-2]) <= 2 * len(segments[-1]):
             segments[-2:] = [merge(segments[-2:])]
-        self.space = space
-        self._segments[kind] = tuple(segments)
-        if self._ids[kind] is not None:
-            self._ids[kind].update(new.ids().tolist())
+        self._state = space, {**self._segments, kind: tuple(segments)}
 
-    def remove(self, kind, ids):
-        """Remove rows by their ids, which are there."""
-        ids = set(ids)
-        segments = []
-        for segment in self._segments[kind]:
-            keep = np.array([id_ not in ids for id_ in segment.ids().tolist()], dtype=bool)
-            if keep.any():
-                segments.append(segment if keep.all() else segment.subset(np.flatnonzero(keep)))
-        self._segments[kind] = tuple(segments)
-        if self._ids[kind] is not None:
-            self._ids[kind] -= ids
+    def remove(self, ids):
+        """Remove rows of each kind by their ids, which are there."""
+        left = {kind: _without(self._segments[kind], set(ids.get(kind, ()))) for kind in KINDS}
+        self._state = self.space, left
 
     def search(self, kind, queries, k, where):
         """Find the `k` best rows for each query: Hits."""
@@ -120,10 +113,18 @@ class MemoryStore:
     def load(cls, path):
         """Map a file."""
         store = cls()
-        store.space, segments = index_file.read(path)
-        for kind in KINDS:
-            store._segments[kind] = segments[kind]
+        store._state = index_file.read(path)
         return store
+
+
+def _without(segments, ids):
+    """Give segments without the rows of some ids."""
+    left = []
+    for segment in segments:
+        keep = np.array([id_ not in ids for id_ in segment.ids().tolist()], dtype=bool)
+        if keep.any():
+            left.append(segment if keep.all() else segment.subset(np.flatnonzero(keep)))
+    return tuple(left)
 
 
 def _gather(segments, starts, rows, values_of):

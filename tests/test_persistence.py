@@ -839,3 +839,76 @@ def test_two_hundred_mutations(path):
     outcomes = [fuzz.try_model(index, path) for index in range(200)]
     assert sum(outcome.startswith("ValueError") for outcome in outcomes) > 150
     assert any(outcome == "loaded as what it says" for outcome in outcomes)
+
+
+SAVING = """
+import os, sys, time
+import numpy as np
+from pathlib import Path
+from skpair import files
+def blocks():
+    yield b"x" * 1000
+    print("writing", flush=True)
+    time.sleep(100)
+files.write_atomically(Path(sys.argv[1]), blocks())
+"""
+
+
+def test_a_save_clears_what_killed_ones_have_left(fitted, tmp_path):
+    command = [sys.executable, "-c", SAVING, str(tmp_path / "other")]
+    saving = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        for process in saving:
+            assert process.stdout.readline() == "writing\n"
+        killed, alive = saving
+        killed.kill()
+        killed.wait()
+        foreign = [
+            tmp_path / ".skpair-0123456789abcdef.tmp",
+            tmp_path / f".skpair-00000000-{killed.pid}-01234567.tmp",  # of another machine
+            tmp_path / f".skpair-{files._here()}-{killed.pid}-notes.tmp",
+        ]
+        for path in foreign:
+            path.write_text("mine")
+        leftovers = sorted(set(tmp_path.glob(".skpair-*")) - set(foreign))
+        assert len(leftovers) == 2 and str(killed.pid) in " ".join(map(str, leftovers))
+        fitted.save(tmp_path / "matcher")
+        left = sorted(set(tmp_path.glob(".skpair-*")) - set(foreign))
+        assert [f"-{alive.pid}-" in path.name for path in left] == [True]
+        assert all(path.read_text() == "mine" for path in foreign)
+    finally:
+        for process in saving:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+@pytest.mark.parametrize("step", ["open", "replace"])
+def test_errors_of_saving_name_the_target(fitted, tmp_path, monkeypatch, step):
+    def refuse(path, *args):
+        raise PermissionError(13, "Permission denied", os.fspath(path))
+
+    def refuse_to_remove(path, **how):
+        raise PermissionError(13, "Permission denied", os.fspath(path))
+
+    monkeypatch.setattr(*((files, "open") if step == "open" else (os, "replace")), refuse, False)
+    monkeypatch.setattr(Path, "unlink", refuse_to_remove)
+    with pytest.raises(PermissionError) as caught:
+        fitted.save(tmp_path / "matcher")
+    assert caught.value.filename == str(tmp_path / "matcher")
+    assert ".tmp" not in str(caught.value) and "not written" in str(caught.value)
+
+
+def test_loops_of_links_are_no_files(fitted, tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.symlink_to(other)
+    other.symlink_to(one)
+    with pytest.raises(OSError, match="symbolic links"):
+        fitted.save(one)
+    assert one.is_symlink() and other.is_symlink()
+    with pytest.raises(OSError, match="symbolic links"):
+        PairMatcher.load(one)
+    dangling = tmp_path / "dangling"
+    dangling.symlink_to(tmp_path / "target")
+    fitted.save(dangling)
+    assert dangling.is_symlink() and (tmp_path / "target").is_file()

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 
 from skpair import PairEncoder, PairMatcher, index_file, search
 from skpair.search import MatchIndex
-from skpair.stores import MemoryStore
+from skpair.stores import KINDS, MemoryStore
 
 COLUMNS = ["query", "rank", "id", "score", "case"]
 
@@ -794,3 +794,98 @@ def test_a_store_is_no_path(matcher, store):
 def test_a_pipeline_is_no_matcher(matcher):
     with pytest.raises(TypeError, match="Of a pipeline, give the last step"):
         MatchIndex(make_pipeline(matcher))
+
+
+def interrupted_at(line, ask):
+    """Press Ctrl-C at the n-th line of the package that a call runs; whether there is such."""
+    left = line
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if "skpair" not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        ask()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@pytest.mark.parametrize("change", ["add", "remove"])
+def test_ctrl_c_leaves_an_index_as_before_or_as_after(features, matcher, change):
+    X, _ = features
+    rows = np.arange(20)
+    for line in range(1, 10_000):
+        index = MatchIndex(matcher).add_images(X[:10], ids=rows[:10])
+        index.add_skeletons(X[:8], ids=rows[10:18])
+        if change == "add":
+            ask, after = (lambda i=index: i.add_images(X[10:12], ids=[30, 31])), (12, 8)
+        else:
+            ask, after = (lambda i=index: i.remove([1, 2, 11])), (8, 7)
+        more = interrupted_at(line, ask)
+        counts = tuple(map(index.store.count, KINDS))
+        assert counts in ((10, 8), after)
+        for kind in KINDS:
+            found = getattr(index, f"search_{kind}")(X[:1], k=100)["id"].tolist()
+            assert sorted(index.store.known(kind, range(50))) == sorted(found)
+        if counts == (10, 8) and more:
+            ask()  # once more: nothing is there twice, nothing is gone
+            assert tuple(map(index.store.count, KINDS)) == after
+        if not more:
+            break
+    assert line > 20 and counts == after
+
+
+def test_ids_at_the_end_of_the_integers(index, features):
+    X, _ = features
+    more = {"depth": [1.0, 2.0], "station": ["S", "T"]}
+    index.add_images(X[:2], ids=[-(2**63), 2**63 - 1], metadata=more)
+    assert index.search_images(X[:1], k=200)["id"].dtype == np.int64
+    assert {-(2**63), 2**63 - 1} <= set(index.search_images(X[:1], k=200)["id"])
+    message = "After the highest id of the images, 9223372036854775807, there are no 2 integers"
+    with pytest.raises(ValueError, match=message):
+        index.add_images(X[:2], metadata=more)
+    with pytest.raises(ValueError, match="in the index already: -9223372036854775808"):
+        index.add_images(X[:1], ids=[-(2**63)], metadata={"depth": [1.0], "station": ["S"]})
+    assert len(index) == 142
+    index.remove([-(2**63), 2**63 - 1])
+    assert len(index) == 140
+
+
+def test_columns_that_a_database_cannot_name(lance, features, matcher):
+    index = MatchIndex(matcher, lance())
+    for name in ("a\0b", "a.b", "_a", "vector"):
+        with pytest.raises(ValueError, match="no metadata column can be called"):
+            index.add_images(features[0][:1], metadata={name: [1]})
+    assert len(index) == 0
+
+
+def test_a_table_that_another_process_makes_meanwhile(lance, features, matcher, monkeypatch):
+    X, _ = features
+    first, second = MatchIndex(matcher, lance()), MatchIndex(matcher, lance())
+    table = second.store._table
+    asked = []
+
+    def not_yet(kind):  # as the other one writes after the last look
+        asked.append(kind)
+        if len(asked) == 1:
+            first.add_images(X[:2])
+            return None
+        return table(kind)
+
+    monkeypatch.setattr(second.store, "_table", not_yet)
+    monkeypatch.setattr(second.store, "count", lambda kind: 0)
+    with pytest.raises(ValueError, match="Another process has made the table 'images'"):
+        second.store.add("images", matcher.transform(X[:1]), {"id": np.array([7])}, None)
+    monkeypatch.undo()
+    second.add_images(X[2:3])
+    assert sorted(first.search_images(X[:1])["id"]) == [0, 1, 2]
