@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from skpair import PairEncoder, PairMatcher, index_file, search
+from skpair.columns import Segment, Strings
 from skpair.search import MatchIndex
 from skpair.stores import KINDS, MemoryStore
 
@@ -603,12 +604,65 @@ def test_a_damaged_byte_is_found(saved, matcher, part, bit):
         lambda entries, header: entries["images/0/embeddings"].update(dtype="I32"),
         lambda entries, header: header["rows"]["images"]["columns"][0].__setitem__(0, "name"),
         lambda entries, header: header["rows"]["images"]["columns"].clear(),
+        lambda entries, header: header.update(format=True),
+        lambda entries, header: header.update(more=1),
+        lambda entries, header: header.update(space=None),
+        lambda entries, header: header.update(space=3),
+        lambda entries, header: header["rows"].update(drawings={}),
+        lambda entries, header: header["rows"]["images"].update(n_segments=True),
+        lambda entries, header: header["rows"]["images"].update(n_segments=-1),
+        lambda entries, header: header["rows"]["images"].update(more=1),
+        lambda entries, header: header["rows"]["images"]["columns"][1].__setitem__(0, "id"),
+        lambda entries, header: header["rows"]["images"]["columns"][1].__setitem__(0, "query"),
+        lambda entries, header: header["rows"]["images"]["columns"][1].__setitem__(0, "score"),
+        lambda entries, header: header["rows"]["images"]["columns"][1].__setitem__(0, 3),
+        lambda entries, header: header["rows"]["images"]["columns"][1].append("str"),
+        lambda entries, header: header["rows"]["images"]["columns"].reverse(),
+        lambda entries, header: header["rows"]["images"]["columns"][0].__setitem__(1, "uint64"),
+        lambda entries, header: header["rows"]["images"]["columns"][0].__setitem__(1, "<i8"),
+        lambda entries, header: header["rows"]["images"]["columns"][0].__setitem__(
+            1, "datetime64[ns]"
+        ),
     ],
 )
 def test_headers_that_do_not_fit_are_refused(saved, matcher, change):
     _, path = saved
     change_header(path, change)
     with pytest.raises(ValueError, match="is not the file of an index(?!.*checksum)"):
+        MatchIndex.load(path, matcher)
+
+
+def strings(text, ends, missing):
+    return Strings(np.frombuffer(text, np.uint8), np.array(ends), np.array(missing))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"id": np.array([1, 1])}, "ids of its images are there twice"),
+        ({"id": strings(b"aa", [1, 2], [False, False])}, "ids of its images are there twice"),
+        ({"id": strings(b"a", [1, 1], [False, True])}, "ids are missing"),
+        ({"id": np.array([1, 2]), "n": strings(b"ab", [1, 2], [True, False])}, "have a text"),
+        ({"id": np.array([1, 2]), "n": strings(b"ab", [1, 1], [False, False])}, "follow"),
+        ({"id": np.array([1, 2]), "n": strings(b"\xff", [0, 1], [False, False])}, "utf-8"),
+        ({"id": np.array([1, 2]), "n": strings("é".encode(), [1, 2], [False] * 2)}, "letter"),
+        ({"id": np.array([1, 2]), "rank": np.array([1, 2])}, "are called"),
+        ({"id": np.array([1, 2]), "n": np.array([2, 0], np.uint8).view(bool)}, "neither true nor"),
+    ],
+)
+def test_rows_that_no_index_writes_are_refused(matcher, tmp_path, columns, message):
+    path = tmp_path / "index"
+    segment = Segment(np.eye(2, 64, dtype=np.float32), columns)
+    index_file.write(path, "space", {"images": (segment,), "skeletons": ()})
+    with pytest.raises(ValueError, match=rf"index' is not the file of an index.*{message}"):
+        MatchIndex.load(path, matcher)
+
+
+def test_ids_of_two_segments_differ(matcher, tmp_path):
+    path = tmp_path / "index"
+    segments = [Segment(np.eye(n, 64, dtype=np.float32), {"id": np.arange(n)}) for n in (5, 2)]
+    index_file.write(path, "space", {"images": tuple(segments), "skeletons": ()})
+    with pytest.raises(ValueError, match="ids of its images are there twice"):
         MatchIndex.load(path, matcher)
 
 
