@@ -59,6 +59,7 @@ def compare(
     n_seeds=1,
     n_jobs=None,
     random_state=None,
+    duplicates="warn",
 ):
     """Fit and score estimators on the same splits.
 
@@ -76,8 +77,8 @@ def compare(
     y : array-like of shape (n,)
         Case of each row.
     cv : int, splitter, iterable or None, default=None
-        The splits, as scikit-learn takes them. None means five repeats of two stratified folds,
-        which keep `groups` together where they are given.
+        The splits, as scikit-learn takes them. None means five repeats of two stratified folds.
+        These, and a number of folds, keep `groups` together where they are given.
     scoring : str, callable, list or dict or None, default=None
         Names of scikit-learn's scorers or of the pair metrics of `skpair.metrics`, or scorers
         such as `pair_scorer` makes; a dict names them. None means balanced accuracy, macro-F1 and
@@ -95,6 +96,9 @@ def compare(
         Number of splits that are fitted at a time, in processes.
     random_state : int, RandomState instance or None, default=None
         Draws the default splits, and the seeds.
+    duplicates : {"warn", "ignore"}, default="warn"
+        Whether to look for the very same image or skeleton on both sides of a split. What
+        `encode_splits` gives says "ignore": it has looked at the pictures themselves.
 
     Returns
     -------
@@ -124,6 +128,7 @@ def compare(
     (5, 4)
     """
     check_number("n_seeds", n_seeds, Integral, 1)
+    check_choice("duplicates", duplicates, ("warn", "ignore"))
     y, groups = _check_rows(X, y, groups)
     scorers = _scorers(scoring)
     if refit is not None:
@@ -135,7 +140,8 @@ def compare(
     }
     seed = draw_seed(random_state)
     splits = _splits(cv, X, y, groups, seed)
-    _warn_duplicates(X, splits)
+    if duplicates == "warn":
+        _warn_duplicates(X, splits)
     seeds = np.random.RandomState(seed).randint(2**31 - 1, size=n_seeds).tolist()
     scoring = _Scoring(scorers, np.unique(y))
     keys, fits, scores, case_scores = ["estimator", "split", "seed"], [], [], []
@@ -207,7 +213,7 @@ def encode_splits(encoder, X, y, *, cv=None, groups=None, random_state=None):
     y : array-like of shape (n,)
         Case of each row.
     cv : int, splitter, iterable or None, default=None
-        k splits; None means five repeats of two stratified folds, as `compare` has it.
+        k splits, as `compare` has them; None means five repeats of two stratified folds.
     groups : array-like of shape (n,) or None, default=None
         For the splitter.
     random_state : int, RandomState instance or None, default=None
@@ -218,7 +224,8 @@ def encode_splits(encoder, X, y, *, cv=None, groups=None, random_state=None):
     Bunch
         What `compare` takes: `X`, ndarray of shape (n_encoded, p), float32, the encodings of the
         rows of each split, one split below the other; `y`, their cases; `groups`, theirs (or
-        None); `cv`, a list of (train, test), the rows of each split in it.
+        None); `cv`, a list of (train, test), the rows of each split in it; `duplicates`, "ignore",
+        for of those it warns itself, as `compare` does.
     """
     if hasattr(encoder, "pair_proba_matrix") or not hasattr(encoder, "transform"):
         raise TypeError(
@@ -244,6 +251,7 @@ def encode_splits(encoder, X, y, *, cv=None, groups=None, random_state=None):
         y=y[rows],
         groups=None if groups is None else groups[rows],
         cv=encoded_splits,
+        duplicates="ignore",
     )
 
 
@@ -577,6 +585,8 @@ def _check_rows(X, y, groups):
 def _splits(cv, X, y, groups, seed):
     """List the splits, so that they are the same for all."""
     if cv is not None:
+        if isinstance(cv, Integral) and groups is not None:
+            cv = StratifiedGroupKFold(cv)
         splits = check_cv(cv, y, classifier=True).split(X, y, groups)
         return _distinct([_as_rows(split, len(y), i) for i, split in enumerate(splits)])
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
@@ -616,28 +626,38 @@ def _distinct(splits):
 
 
 def _inner_cv(inner_cv, groups, seed):
+    if isinstance(inner_cv, Integral) and groups is not None:
+        return StratifiedGroupKFold(inner_cv)
     if inner_cv is not None:
         return inner_cv
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     return kind(3, shuffle=True, random_state=seed)
 
 
+#: What the very same picture on both sides of a split means, by its kind.
+_SHARED = {
+    "image": "scores are too good: pass `groups` that keep copies of an image in one fold, or "
+    "remove them",
+    "skeleton": "right where the same few drawings are known in use, too; to be judged by drawings "
+    "that were never seen, pass `groups` that keep copies of a drawing in one fold",
+}
+
+
 def _warn_duplicates(X, splits):
     """Warn where the very same image or skeleton is on both sides of a split."""
+    told = []
     for kind, half in zip(pairs.KINDS, pairs.split_rows(X), strict=True):
         content, _ = pd.factorize(np.array([_digest(row) for row in half], dtype=object))
         twice = [test[np.isin(content[test], content[train])] for train, test in splits]
         worst = max(twice, key=len)
         if len(worst):
             shown = ", ".join(map(str, worst[:5])) + (", ..." if len(worst) > 5 else "")
-            warnings.warn(
-                f"In a split, {len(worst)} test rows hold the very same {kind} as a training row "
-                f"(rows {shown}): scores may be too good. Pass `groups` that keep them together, "
-                "or remove duplicates; unless, as with a few drawings for each case, they are "
-                "known in use, too.",
-                UserWarning,
-                stacklevel=3,
+            told.append(
+                f"{len(worst)} test rows hold the very same {kind} as a training row (rows "
+                f"{shown}): {_SHARED[kind]}."
             )
+    if told:
+        warnings.warn(f"In a split, {' '.join(told)}", UserWarning, stacklevel=3)
 
 
 def _digest(row):

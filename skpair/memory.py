@@ -2,11 +2,13 @@
 
 import contextlib
 import dis
+import errno
 import functools
 import hashlib
 import inspect
 import itertools
 import os
+import shutil
 import sqlite3
 import types
 import warnings
@@ -27,6 +29,8 @@ from .training import check_number
 
 #: Name of the store in its folder.
 _FILE = "encodings.sqlite"
+#: Bytes of free disk below which its errors are laid to that.
+_LEAST_ROOM = 2**18
 #: Rows that are encoded before they are stored: what a killed process loses at most.
 _ROWS_AT_ONCE = 4096
 #: Keys in one question; SQLite takes some 32,000.
@@ -78,10 +82,22 @@ class EncodingCache:
             return database.execute("SELECT count(*) FROM encodings").fetchone()[0]
 
     def clear(self):
-        """Forget all encodings, also where the store is damaged."""
+        """Forget all encodings, also where the store is damaged or the disk is full.
+
+        Fits that are using them go on, and keep what they encode from now on.
+        """
+        path = self.folder / _FILE
         with self._explained():
-            for name in (_FILE, _FILE + "-journal"):
-                (self.folder / name).unlink(missing_ok=True)
+            if not path.exists():
+                return
+            try:
+                with contextlib.closing(sqlite3.connect(path, timeout=300)) as database:
+                    database.execute("DELETE FROM encodings")
+                    database.commit()
+                    database.execute("VACUUM")  # hands the room back
+            except sqlite3.Error:  # damaged, or no room for a journal
+                for name in (_FILE, _FILE + "-journal"):
+                    (self.folder / name).unlink(missing_ok=True)
 
     def width(self, fingerprint, measure):
         """Give the columns of a network's encodings, by ``measure()`` if they are not known."""
@@ -159,7 +175,9 @@ class EncodingCache:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            if isinstance(error, sqlite3.DatabaseError | sqlite3.InterfaceError):
+            if self._is_full(error):
+                advice = "Its disk is full: make room there, or take another folder."
+            elif isinstance(error, sqlite3.DatabaseError | sqlite3.InterfaceError):
                 advice = f"If its {_FILE} is damaged, clear it: what it held is computed again."
             elif self.folder.exists() and not self.folder.is_dir():
                 advice = "It must be a folder, but is a file."
@@ -167,6 +185,17 @@ class EncodingCache:
                 advice = "It must be writable."
             folder = os.fspath(self.folder)
             raise OSError(f"The cache in {folder!r} cannot be used: {error}. {advice}") from error
+
+    def _is_full(self, error):
+        """Whether an error comes of a disk without room, which SQLite does not always tell."""
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return True
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        with contextlib.suppress(OSError):
+            at_work = isinstance(error, sqlite3.OperationalError)
+            return at_work and shutil.disk_usage(self.folder).free < _LEAST_ROOM
+        return False
 
     def _find(self, keys):
         """Look keys up: a dict of those that are there and whole."""

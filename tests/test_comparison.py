@@ -18,6 +18,7 @@ from sklearn.model_selection import (
     GridSearchCV,
     LeaveOneGroupOut,
     RepeatedStratifiedKFold,
+    StratifiedGroupKFold,
     StratifiedKFold,
     TunedThresholdClassifierCV,
     cross_val_score,
@@ -26,10 +27,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from skpair import PairEncoder, PairMatcher, stack_pairs
+from skpair import PairEncoder, PairMatcher, pair_up, split_pairs, stack_pairs
 from skpair.comparison import (
     Comparison,
+    ImageOnly,
+    OneHotSkeletons,
+    TwoClassifiers,
     _holm,
+    _inner_cv,
     compare,
     corrected_t_test,
     encode_splits,
@@ -154,6 +159,13 @@ def test_the_strength_of_the_controls_is_searched(features, make):
         make(), {"classifier__C": [1e-6, 0.01]}, scoring="balanced_accuracy", cv=2
     )
     assert search.fit(X, y).best_params_ == {"classifier__C": 0.01}
+
+
+@pytest.mark.parametrize("control", [ImageOnly(), TwoClassifiers(), OneHotSkeletons()])
+def test_parameters_of_what_is_not_given(control):
+    (name, *_) = control.get_params(deep=False)
+    with pytest.raises(ValueError, match=f"{name}__lr cannot be set: .*=None.* Give a .* first"):
+        control.set_params(**{f"{name}__lr": 1})
 
 
 @pytest.mark.parametrize("make", [image_only, two_classifiers])
@@ -591,6 +603,48 @@ def test_a_planted_leak_is_warned_of(digits, files):
     table.loc[same[1], "skeleton"] = copied(table.loc[same[0], "skeleton"])
     with pytest.warns(UserWarning, match="1 test rows hold the very same skeleton"):
         compare(classify, table, y, cv=cv, scoring="accuracy")
+
+
+def test_shared_drawings_are_told_apart_from_shared_photographs(digits):
+    images, skeletons = split_pairs(digits[0])
+    y = digits[1]
+    drawings = [np.flatnonzero(y == case)[0] for case in np.unique(y)]
+    X, y = pair_up(images, y, skeletons[drawings], y[drawings])
+    encoder = PairEncoder(frozen=True, random_state=0)
+    with pytest.warns(UserWarning, match="very same skeleton.*known in use") as caught:
+        encoded = encode_splits(encoder, X, y, cv=2)
+        compare({"a": image_only()}, **encoded, scoring="accuracy")
+    assert len(caught) == 1 and "very same image" not in str(caught[0].message)
+    X[y == 0] = X[y == 0][0]
+    with pytest.warns(UserWarning, match="same image.*too good.*same skeleton") as caught:
+        encoded = encode_splits(encoder, X, y, cv=2)
+    assert len(caught) == 1
+    with pytest.raises(ValueError, match="duplicates='never' is unknown"):
+        compare({"a": image_only()}, *digits, duplicates="never")
+
+
+@pytest.mark.parametrize("function", ["compare", "encode_splits"])
+def test_a_number_of_folds_keeps_groups_together(features, function):
+    X, y = features
+    groups = np.random.default_rng(0).permutation(np.arange(len(y)) // 3)
+    if function == "compare":
+        seen = StratifiedGroupKFold(3).split(X, y, groups)
+        result = compare({"a": image_only()}, X, y, cv=3, groups=groups, scoring="accuracy")
+        assert result.fits["n_test"].tolist() == [len(test) for _, test in seen]
+        return
+    encoded = encode_splits(PairEncoder(frozen=True), X, y, cv=3, groups=groups)
+    assert len(encoded.cv) == 3
+    for train, test in encoded.cv:
+        assert not set(encoded.groups[train]) & set(encoded.groups[test])
+
+
+def test_a_number_of_inner_folds_keeps_groups_together(features):
+    X, y = features
+    groups = np.random.default_rng(0).permutation(np.arange(len(y)) // 3)
+    together = _inner_cv(3, groups, 0)
+    for train, test in together.split(X, y, groups):
+        assert not set(groups[train]) & set(groups[test])
+    assert _inner_cv(3, None, 0) == 3
 
 
 def test_groups_that_hold_the_leak_calm_the_warning(features):
