@@ -134,6 +134,7 @@ def _check_columns(kind, columns):
         if type(column) is not list or [type(part) for part in column] != [str, str]:
             raise ValueError(f"{reprlib.repr(column)} is no name and type of a column of {kind}")
     names = [name for name, _ in columns]
+    "".join(names).encode()  # half a letter (a lone surrogate) is no text: a ValueError
     if names and (columns[0][0] != "id" or columns[0][1] not in ("int64", "str")):
         raise ValueError(f"its {kind} have no ids")
     if len(set(names)) < len(names) or set(names[1:]) & set(RESERVED):

@@ -616,6 +616,7 @@ def test_a_damaged_byte_is_found(saved, matcher, part, bit):
         lambda entries, header: header["rows"]["images"]["columns"][1].__setitem__(0, "query"),
         lambda entries, header: header["rows"]["images"]["columns"][1].__setitem__(0, "score"),
         lambda entries, header: header["rows"]["images"]["columns"][1].__setitem__(0, 3),
+        lambda entries, header: header["rows"]["images"]["columns"][1].__setitem__(0, "\ud800"),
         lambda entries, header: header["rows"]["images"]["columns"][1].append("str"),
         lambda entries, header: header["rows"]["images"]["columns"].reverse(),
         lambda entries, header: header["rows"]["images"]["columns"][0].__setitem__(1, "uint64"),

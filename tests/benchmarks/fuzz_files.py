@@ -1,9 +1,9 @@
-"""Load thousands of damaged and hostile files: models and pictures.
+"""Load thousands of damaged and hostile files: models, pictures and indexes.
 
 Whatever is done to a file, it must give an error that names it (ValueError or OSError), or load as
 what it says. Nothing may crash, hang, take much memory or raise anything else::
 
-    python tests/benchmarks/fuzz_files.py [models] [pictures]
+    python tests/benchmarks/fuzz_files.py [models] [pictures] [indexes]
 """
 
 import copy
@@ -20,10 +20,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import safetensors.numpy
 import torch
 from PIL import Image
 
-from skpair import PairEncoder, PairMatcher, files, persistence
+from skpair import PairEncoder, PairMatcher, files, index_file, persistence
+from skpair.search import MatchIndex
 
 #: Seconds that one file may take, on a busy machine.
 PATIENCE = 30
@@ -45,7 +47,7 @@ def originals():
     few = {"max_epochs": 1, "embedding_dim": 4, "random_state": 0}
     names = np.array(["ant", "bee", "wasp"])
     plain = PairMatcher(hidden_dims=(3,), early_stopping=True, **few).fit(X, names[y])
-    plain.calibrate_threshold(X, names[y], per_case=True).calibrate_probabilities(X, names[y])
+    plain.calibrate_probabilities(X, names[y]).calibrate_threshold(X, names[y], per_case=True)
     pairwise = PairMatcher(loss="binary_cross_entropy", **few).fit(X, y)
     towers = PairMatcher(PairEncoder(max_epochs=1), training="fine_tune", **few)
     towers.fit(X, names.astype(object)[y])
@@ -401,6 +403,108 @@ def try_picture(index, path):
     return outcome
 
 
+# ---- indexes -------------------------------------------------------------------------------------
+
+
+@functools.cache
+def indexes():
+    """Files of small indexes, with ids and metadata of all kinds, and the matcher of all."""
+    rng = np.random.default_rng(0)
+    y = np.arange(24) % 3
+    X = (rng.normal(size=(24, 8)) + 3 * np.eye(8)[y]).astype(np.float32)
+    matcher = PairMatcher(max_epochs=1, embedding_dim=4, random_state=0).fit(X, y)
+    metadata = {
+        "depth": np.arange(24) / 2,
+        "station": ["A", None, "ž"] * 8,
+        "day": np.arange(24).astype("datetime64[D]").astype("datetime64[s]"),
+        "good": y == 1,
+        "n": y.astype(np.int8),
+    }
+    some = {name: values[:3] for name, values in metadata.items()}
+    named = MatchIndex(matcher).add_images(X, [f"i{i}" for i in range(24)], metadata)
+    named.add_images(X[:3], ["x", "é", ""], some)
+    counted = MatchIndex(matcher).add_skeletons(X, metadata=metadata).add_images(X[:5])
+    counted.remove(np.arange(5), kind="images")
+    both = MatchIndex(matcher).add_images(X).add_skeletons(X[:9], metadata={"case": ["a"] * 9})
+    files = []
+    with tempfile.TemporaryDirectory() as folder:
+        for index in (named, counted, both):
+            index.save(Path(folder, "index"))
+            files.append(Path(folder, "index").read_bytes())
+    return matcher, X, files
+
+
+def forge_index(data, rng):
+    """Change what the file of an index says, and seal it again."""
+    tensors = safetensors.numpy.load(data)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["skpair"])
+    del header["sha256"]
+    for _ in range(rng.integers(1, 3)):
+        if rng.random() < 0.6:
+            forge_header(header, rng)
+        else:
+            as_torch = {name: torch.from_numpy(array) for name, array in tensors.items()}
+            forge_tensors(as_torch, rng)
+            tensors = {name: tensor.contiguous().numpy() for name, tensor in as_torch.items()}
+    seal = index_file._digest(header, tensors)
+    text = json.dumps({"sha256": seal, **header})
+    return safetensors.numpy.save(tensors, {"skpair": text}), header
+
+
+def try_index(index, path):
+    """Load the file of an index of which something was changed; say how that went."""
+    rng = np.random.default_rng(index)
+    matcher, X, files = indexes()
+    original = files[rng.integers(len(files))]
+    forged = bool(rng.integers(2))
+    said = None
+    try:
+        changed, said = forge_index(original, rng) if forged else (damage(original, rng), None)
+    except (ValueError, TypeError, RuntimeError, OverflowError, KeyError) as error:
+        return f"no file at all ({type(error).__name__})"
+    path.write_bytes(changed)
+    try:
+        loaded = MatchIndex.load(path, matcher)
+    except (ValueError, OSError) as error:
+        if "not as it was when rows were added" in str(error):
+            return "of other networks"
+        if str(path) not in str(error):
+            raise AssertionError("the error does not name the file") from error
+        return f"{type(error).__name__}, {'forged' if forged else 'damaged'}"
+    try:
+        check_index(loaded, said, X, path)
+    except ValueError as error:
+        if "A score is not a number" not in str(error):
+            raise
+        return "embeddings that are no numbers, which a search says"  # loading does not read them
+    return "loaded as what it says"
+
+
+def check_index(loaded, said, X, path):
+    """Ask an index whether it holds together; a header says what it must hold."""
+    matcher = loaded.matcher
+    for kind in ("images", "skeletons"):
+        search = getattr(loaded, f"search_{kind}")
+        with np.errstate(all="ignore"):  # embeddings are not checked
+            found = search(X[:1], k=1000)
+        n = loaded.store.count(kind)
+        assert len(found) == n and found["id"].nunique() == n and not found["id"].isna().any()
+        columns = [name for name, _ in said["rows"][kind]["columns"]] if said else None
+        if n and columns:
+            assert set(found.columns) == {"query", "rank", "score", "case", *columns}
+            types = [list(item) for item in loaded.store.types(kind).items()]
+            assert types == said["rows"][kind]["columns"]
+        if n:
+            loaded.remove(found["id"][:1].tolist(), kind=kind)
+            assert loaded.store.count(kind) == n - 1
+            assert set(search(X[:1], k=1000)["id"]) <= set(found["id"])
+    assert len(loaded) < 2**16
+    loaded.save(path)
+    again = MatchIndex.load(path, matcher)
+    assert repr(again) == repr(loaded)
+
+
 # ---- all of them, in processes of their own ------------------------------------------------------
 
 
@@ -446,12 +550,12 @@ def run(name, n):
     return len(failures)
 
 
-ATTEMPTS = {"models": try_model, "pictures": try_picture}
+ATTEMPTS = {"models": try_model, "pictures": try_picture, "indexes": try_index}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--batch"]:
         name, start, stop = sys.argv[2:]
         run_batch(ATTEMPTS[name], int(start), int(stop))
     else:
-        counts = [int(n) for n in sys.argv[1:]] or [10_000, 2_000]
+        counts = [int(n) for n in sys.argv[1:]] or [10_000, 2_000, 10_000]
         sys.exit(bool(sum(run(name, n) for name, n in zip(ATTEMPTS, counts, strict=False))))
