@@ -24,6 +24,8 @@ with contextlib.suppress(ImportError):  # the extra [images]: photographs of tel
     pillow_heif.register_heif_opener()
 
 INKS = ("auto", "light", "dark")
+#: Formats whose first picture is the picture: previews, other views or layers follow it.
+_PICTURE_FIRST = ("MPO", "HEIF", "PSD")
 #: On which grounds to look for the ink of transparent drawings.
 _GROUNDS = {"auto": ("white", "black"), "dark": ("white",), "light": ("black",)}
 
@@ -242,10 +244,10 @@ def as_file(path, more=""):
 def has_pages(path):
     """Whether a file holds several pictures; raises unless it is there and starts like an image.
 
-    Pixels are not decoded. What telephones put beside a photograph (MPO) are views of the same.
+    Pixels are not decoded.
     """
     with Image.open(as_file(path)) as image:
-        return getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+        return getattr(image, "n_frames", 1) > 1 and image.format not in _PICTURE_FIRST
 
 
 def decode_image(path, shape):
