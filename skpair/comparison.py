@@ -29,6 +29,7 @@ from .controls import (
     two_classifiers,
 )
 from .metrics import SCORERS, PairScorer
+from .paths import as_file
 from .training import check_choice, check_number, draw_seed
 
 __all__ = [
@@ -642,7 +643,7 @@ def _digest(row):
     if isinstance(row, np.ndarray):
         return hashlib.blake2b(np.ascontiguousarray(row)).digest()
     try:
-        with open(row, "rb") as file:
+        with open(as_file(row), "rb") as file:
             return hashlib.file_digest(file, "blake2b").digest()
     except OSError:
         return row  # `fit` will say which row and kind it is

@@ -12,6 +12,7 @@ import os
 import re
 import reprlib
 import secrets
+import socket
 import stat
 from pathlib import Path
 
@@ -21,6 +22,13 @@ import sklearn
 import torch
 from packaging.version import Version
 from torchvision.models import WeightsEnum
+
+from .paths import as_file
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
 
 #: Version of the header; another one is another format.
 FORMAT = 1
@@ -173,21 +181,15 @@ def tensor_bytes(tensor):
 
 
 def read_file(path):
-    """Read a whole file; a folder or a device is none."""
+    """Read a whole file; a folder, a pipe or a device is none."""
     return as_file(path).read_bytes()
-
-
-def as_file(path, more=""):
-    """Turn into a Path what is a file or missing; folders and devices raise, and say `more`."""
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        kind = IsADirectoryError if path.is_dir() else OSError
-        raise kind(f"{os.fspath(path)!r} is not a file{more}.")
-    return path
 
 
 def write_atomically(path, data):
     """Write a file that is there as a whole or, after any failure, as it was before.
+
+    What killed processes of the same host and user have left half written in the folder is deleted
+    (not on Windows, where one cannot tell).
 
     Parameters
     ----------
@@ -199,35 +201,82 @@ def write_atomically(path, data):
     Raises
     ------
     OSError
-        If that is not possible; FileNotFoundError if the folder is missing.
+        If that is not possible, naming `path`; FileNotFoundError if the folder is missing.
     """
-    path = as_file(os.path.realpath(path), ", and is not replaced by one")
+    path = as_file(path, ", and is not replaced by one")
+    path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"The folder {os.fspath(path.parent)!r} is not there: {path.name!r} was not written."
         )
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
-    temporary = path.parent / f".skpair-{secrets.token_hex(8)}.tmp"
+    temporary = path.parent / f".skpair-{_host()}-{secrets.token_hex(8)}.tmp"
     try:
-        with open(temporary, "xb") as file:
-            if mode is not None:
-                os.chmod(temporary, mode)  # who may read the old file may read the new one
-            file.writelines([data] if isinstance(data, bytes) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with contextlib.ExitStack() as until_replaced:
+            with open(temporary, "xb") as file:
+                until_replaced.enter_context(_locked(file))
+                if mode is not None:
+                    os.chmod(temporary, mode)  # who may read the old file may read the new one
+                file.writelines([data] if isinstance(data, bytes) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"{reason}; it was not written", os.fspath(path)) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is gone, or what has failed already is told
             temporary.unlink()
     if os.name == "posix":  # elsewhere folders cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
+        _finish(path.parent)
+
+
+def _finish(folder):
+    """Make a replacement last, and delete what killed processes have left; both may fail."""
+    with contextlib.suppress(OSError):  # not every folder can be listed, or synchronized
+        handle = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)  # or a loss of power might undo the replacement
+            os.fsync(handle)  # or a loss of power might undo the replacement
         finally:
-            os.close(folder)
+            os.close(handle)
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f".skpair-{_host()}-*.tmp"):
+            if re.fullmatch(r"[0-9a-f]{16}\.tmp", path.name.rpartition("-")[2]):
+                with contextlib.suppress(OSError):
+                    _delete_left(path)
+
+
+def _delete_left(path):
+    """Delete a temporary file of this user whose process is dead: a living one holds a lock."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        found = os.fstat(handle)
+        mine = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        if mine and found.st_size:  # an empty one may be about to be locked
+            path.unlink()
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _locked(file):
+    """Lock a file, even after it is closed; the system lets go of it with the process."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.dup(file.fileno())
+    try:
+        with contextlib.suppress(OSError):  # not every file system has locks: nothing is deleted
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _host():
+    """Name this host: on a network folder, locks of others may not be seen."""
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 
 
 # ---- values in the header ------------------------------------------------------------------------
