@@ -13,8 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 from sklearn.utils import check_array
+
+from .paths import as_file
 
 with contextlib.suppress(ImportError):  # the extra [images]: photographs of telephones
     import pillow_heif
@@ -22,6 +24,10 @@ with contextlib.suppress(ImportError):  # the extra [images]: photographs of tel
     pillow_heif.register_heif_opener()
 
 INKS = ("auto", "light", "dark")
+#: Formats whose first picture is the picture: previews, other eyes, depths or layers follow it.
+_PICTURE_FIRST = ("MPO", "HEIF", "PSD")
+#: Tag of a TIFF page that says what it is, and the bits for a smaller version and a mask.
+_SUBFILE_TYPE, _NO_PAGE = 254, 0b101
 
 
 # ---- checks --------------------------------------------------------------------------------------
@@ -199,13 +205,17 @@ def _find_ink(drawing, ink):
 
 
 def check_file(path):
-    """Raise unless a file is there and starts like an image; pixels are not decoded."""
-    Image.open(path).close()
+    """Raise unless a file is there and starts like an image; tell whether more pages follow.
+
+    Pixels are not decoded. Frames of an animation are pages, too.
+    """
+    with Image.open(as_file(path)) as image:
+        return _has_more_pages(image)
 
 
 def decode_image(path, shape):
     """Read an image file as uint8 of `shape` (C, H, W)."""
-    with Image.open(path) as image:
+    with Image.open(as_file(path)) as image:
         # A large JPEG is decoded several times faster near the size that is wanted.
         image.draft(None, (2 * max(shape[1:]),) * 2)
         image = _on_ground(_upright(image), "white")
@@ -220,7 +230,7 @@ def decode_image(path, shape):
 
 def decode_skeleton(path, shape, ink):
     """Read the file of a drawing as uint8 of 0 or 255, `shape` (1, H, W)."""
-    with Image.open(path) as image:
+    with Image.open(as_file(path)) as image:
         image = _upright(image)
     # White lines on a transparent ground show on black only.
     for ground in {"auto": ("white", "black"), "dark": ("white",), "light": ("black",)}[ink]:
@@ -253,8 +263,31 @@ def _upright(image):
     """Load an image, turned as its EXIF entry says, with at most 8 bits a channel."""
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
+        pixels = _eight_bits(np.asarray(image))
+        # Pillow has turned only those pages of fewer bits whose white is zero
+        image = Image.fromarray(255 - pixels if _white_is_zero(image) else pixels)
     return image
+
+
+def _white_is_zero(image):
+    tags = getattr(image, "tag_v2", {})  # of a TIFF file
+    return tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+
+
+def _has_more_pages(image):
+    if image.format in _PICTURE_FIRST or not getattr(image, "is_animated", False):
+        return False
+    if image.format != "TIFF":
+        return True
+    try:
+        for page in itertools.count(1):
+            image.seek(page)
+            if not image.tag_v2.get(_SUBFILE_TYPE, 0) & _NO_PAGE:
+                return True
+    except EOFError:  # smaller versions and masks only
+        return False
+    except Exception:  # Pillow's decoders raise many kinds: a page that is damaged is one
+        return True
 
 
 def _on_ground(image, colour):
