@@ -122,7 +122,9 @@ def test_pages_are_counted_by_what_they_are(tmp_path, name, how, several):
     assert not pixels.check_file(tmp_path / f"one{name}")
 
 
-@pytest.mark.parametrize("kinds, several", [([1], False), ([1, 4], False), ([1, 0], True)])
+@pytest.mark.parametrize(
+    "kinds, several", [([1], False), ([1, 4], False), ([1, 0], True), ([2], True)]
+)
 def test_smaller_versions_and_masks_are_no_pages(tmp_path, kinds, several):
     pages = [Image.new("L", (8, 8)) for _ in kinds]
     for page, kind in zip(pages, kinds, strict=True):
