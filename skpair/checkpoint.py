@@ -64,8 +64,8 @@ class Checkpoint:
         """Take hold of the folder."""
         if self.folder is None:
             return self
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"{self._name()} must be a folder, but is a file.")
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
+            raise ValueError(f"{self._name()} must be a folder, but is a file or a dead link.")
         self.folder.mkdir(parents=True, exist_ok=True)
         foreign = sorted(set(self.folder.iterdir()) - set(self._files()))
         if foreign:

@@ -20,7 +20,7 @@ from sklearn.model_selection import (
 from sklearn.utils import Bunch, _safe_indexing
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from . import pairs, pixels
+from . import pairs
 from .controls import (
     ImageOnly,
     OneHotSkeletons,
@@ -30,6 +30,7 @@ from .controls import (
     two_classifiers,
 )
 from .metrics import SCORERS, PairScorer
+from .paths import as_file
 from .training import check_choice, check_number, draw_seed
 
 __all__ = [
@@ -664,7 +665,7 @@ def _digest(row):
     if isinstance(row, np.ndarray):
         return hashlib.blake2b(np.ascontiguousarray(row)).digest()
     try:
-        with open(pixels.as_file(row), "rb") as file:
+        with open(as_file(row), "rb") as file:
             return hashlib.file_digest(file, "blake2b").digest()
     except OSError:
         return row  # `fit` will say which row and kind it is

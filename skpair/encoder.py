@@ -300,7 +300,9 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             The two halves of the columns of `transform`, whatever `set_output` says.
         """
         check_is_fitted(self)
-        images, skeletons = pairs.pair_halves(self, X, rest)
+        return self._encode_halves(*pairs.pair_halves(self, X, rest))
+
+    def _encode_halves(self, images, skeletons):
         return (
             self._encode(self.towers_.image, images),
             self._encode(self.towers_.skeleton, skeletons),

@@ -5,15 +5,14 @@ says is run, looked up in the file system or taken for a size before it is check
 """
 
 import contextlib
-import functools
 import hashlib
 import itertools
 import json
 import os
-import platform
 import re
 import reprlib
 import secrets
+import socket
 import stat
 from pathlib import Path
 
@@ -24,7 +23,12 @@ import torch
 from packaging.version import Version
 from torchvision.models import WeightsEnum
 
-from .pixels import as_file
+from .paths import as_file
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
 
 #: Version of the header; another one is another format.
 FORMAT = 1
@@ -177,12 +181,15 @@ def tensor_bytes(tensor):
 
 
 def read_file(path):
-    """Read a whole file; a folder or a device is none."""
+    """Read a whole file; a folder, a pipe or a device is none."""
     return as_file(path).read_bytes()
 
 
 def write_atomically(path, data):
     """Write a file that is there as a whole or, after any failure, as it was before.
+
+    What killed processes of the same host and user have left half written in the folder is deleted
+    (not on Windows, where one cannot tell).
 
     Parameters
     ----------
@@ -194,67 +201,82 @@ def write_atomically(path, data):
     Raises
     ------
     OSError
-        If that is not possible; FileNotFoundError if the folder is missing.
+        If that is not possible, naming `path`; FileNotFoundError if the folder is missing.
     """
-    path = Path(os.path.realpath(as_file(path, ", and is not replaced by one")))
+    path = as_file(path, ", and is not replaced by one")
+    path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"The folder {os.fspath(path.parent)!r} is not there: {path.name!r} was not written."
         )
     mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
-    temporary = path.parent / f".skpair-{_here()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = path.parent / f".skpair-{_host()}-{secrets.token_hex(8)}.tmp"
     try:
-        with open(temporary, "xb") as file:
-            if mode is not None:
-                os.chmod(temporary, mode)  # who may read the old file may read the new one
-            file.writelines([data] if isinstance(data, bytes) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with contextlib.ExitStack() as until_replaced:
+            with open(temporary, "xb") as file:
+                until_replaced.enter_context(_locked(file))
+                if mode is not None:
+                    os.chmod(temporary, mode)  # who may read the old file may read the new one
+                file.writelines([data] if isinstance(data, bytes) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"{reason}; it was not written", os.fspath(path)) from error
     finally:
-        with contextlib.suppress(OSError):  # it is not there, or nothing can be done
+        with contextlib.suppress(OSError):  # it is gone, or what has failed already is told
             temporary.unlink()
     if os.name == "posix":  # elsewhere folders cannot be opened
-        with contextlib.suppress(PermissionError):  # it may be written to, but not read
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # or a loss of power might undo the replacement
-            finally:
-                os.close(folder)
-        _remove_leftovers(path.parent)
+        _finish(path.parent)
 
 
-@functools.cache
-def _here():
-    """Name this machine and its space of process numbers, of which a container has its own."""
-    space = ""
-    with contextlib.suppress(OSError):  # on Linux only
-        space = os.readlink("/proc/self/ns/pid")
-    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:8]
-
-
-def _remove_leftovers(folder):
-    """Remove what processes that were killed while they wrote have left: this user's, of here."""
+def _finish(folder):
+    """Make a replacement last, and delete what killed processes have left; both may fail."""
+    with contextlib.suppress(OSError):  # not every folder can be listed, or synchronized
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)  # or a loss of power might undo the replacement
+        finally:
+            os.close(handle)
     with contextlib.suppress(OSError):
-        for path in folder.glob(f".skpair-{_here()}-*.tmp"):
-            number = re.fullmatch(r"\.skpair-[0-9a-f]{8}-(\d{1,10})-[0-9a-f]{8}\.tmp", path.name)
-            with contextlib.suppress(OSError):
-                own = path.lstat().st_uid == os.getuid()
-                if number and own and not _is_alive(int(number[1])):
-                    path.unlink()
+        for path in folder.glob(f".skpair-{_host()}-*.tmp"):
+            if re.fullmatch(r"[0-9a-f]{16}\.tmp", path.name.rpartition("-")[2]):
+                with contextlib.suppress(OSError):
+                    _delete_left(path)
 
 
-def _is_alive(process_id):
+def _delete_left(path):
+    """Delete a temporary file of this user whose process is dead: a living one holds a lock."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        os.kill(process_id, 0)  # which only asks
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it is there, but of another user
-    return True
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        found = os.fstat(handle)
+        mine = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        if mine and found.st_size:  # an empty one may be about to be locked
+            path.unlink()
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _locked(file):
+    """Lock a file, even after it is closed; the system lets go of it with the process."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.dup(file.fileno())
+    try:
+        with contextlib.suppress(OSError):  # not every file system has locks: nothing is deleted
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _host():
+    """Name this host: on a network folder, locks of others may not be seen."""
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
 
 
 # ---- values in the header ------------------------------------------------------------------------

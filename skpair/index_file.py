@@ -16,7 +16,7 @@ import safetensors
 
 from .columns import RESERVED, TYPES, Segment, Strings, type_of
 from .files import check_known, take, write_atomically
-from .pixels import as_file
+from .paths import as_file
 
 #: Version of the header; another one is another format.
 _FORMAT = 1

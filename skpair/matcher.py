@@ -703,8 +703,7 @@ class PairMatcher(
             checkpoint.claim((images, skeletons))
         else:
             self._fit_encoder(encoder, X, codes, train, checkpoint)
-            with pairs.pages_are_told():
-                images, skeletons = self._encodings(encoder, X)
+            images, skeletons = self._encodings(encoder, X, checked=True)
         self.encoder_ = encoder
         with training.seeded(seed, training.resolve_device(self.device)):
             layers = self._new_layers(images.shape[0], skeletons.shape[0])
@@ -723,8 +722,7 @@ class PairMatcher(
                     X, layers, criterion, codes, train, held_out, seed, stage
                 )
                 encoder.set_params(memory=None)  # its towers have learned: no other fit has them
-                with pairs.pages_are_told():
-                    images, skeletons = self._encodings(encoder, X)
+                images, skeletons = self._encodings(encoder, X, checked=True)
         self.layers_ = layers
         self.loss_ = criterion.loss
         # set_params may change them until the next fit
@@ -745,8 +743,8 @@ class PairMatcher(
             frozen = encoder.frozen
             encoder.set_params(frozen=True)._fit_rows(X, codes, train, checkpoint)
             encoder.set_params(frozen=frozen)
-            with pairs.pages_are_told():
-                self._measure_batch_norm(encoder, pairs.pair_halves(encoder, X), train)
+            halves = pairs.pair_halves(encoder, X, checked=True)
+            self._measure_batch_norm(encoder, halves, train)
         else:
             encoder._fit_rows(X, codes, train, checkpoint)
         for name in ("layout_", "n_features_in_", "feature_names_in_"):
@@ -760,8 +758,9 @@ class PairMatcher(
             tower = getattr(encoder.towers_, half.kind)
             training.measure_batch_norm(tower, half.take(train), encoder.batch_size, device)
 
-    def _encodings(self, encoder, X):
-        images, skeletons = encoder.encode_pairs(X)
+    def _encodings(self, encoder, X, rest=(), **how):
+        halves = pairs.pair_halves(encoder, X, rest, **how)
+        images, skeletons = encoder._encode_halves(*halves)
         return pairs.feature_half(images, "image"), pairs.feature_half(skeletons, "skeleton")
 
     def _new_layers(self, image_width, skeleton_width):
@@ -824,8 +823,7 @@ class PairMatcher(
     def _train_together(self, X, layers, criterion, codes, train, held_out, seed, stage):
         """Train the towers of `encoder_` and the layers, in place."""
         encoder = self.encoder_
-        with pairs.pages_are_told():
-            images, skeletons = pairs.pair_halves(encoder, X)
+        images, skeletons = pairs.pair_halves(encoder, X, checked=True)
         augment = towers.make_augment(encoder.augment, images.layout, seed)
         rows = self._rows(
             images, skeletons, codes, train, held_out, seed, encoder.batch_size, augment
@@ -885,14 +883,10 @@ class PairMatcher(
     def _embed_pairs(self, X, rest, *, aligned):
         check_is_fitted(self)
         if self.encoder_ is None:
-            return map(self._embed, pairs.pair_halves(self, X, rest, aligned=aligned))
-        pairs.check_one_more(rest)
-        if not rest:
-            return map(self._embed, self._encodings(self.encoder_, X))
-        images, skeletons = self._embed_images(X), self.embed_skeletons(rest[0])
-        if aligned:
-            pairs.check_aligned(images, skeletons)
-        return images, skeletons
+            halves = pairs.pair_halves(self, X, rest, aligned=aligned)
+        else:
+            halves = self._encodings(self.encoder_, X, rest, aligned=aligned)
+        return map(self._embed, halves)
 
     def _compares_itself(self):
         """Whether the loss compares an image with a skeleton by more than their similarity."""

@@ -8,7 +8,6 @@ import hashlib
 import inspect
 import itertools
 import os
-import shutil
 import sqlite3
 import types
 import warnings
@@ -25,16 +24,26 @@ import torchvision
 from torch import nn
 
 from .files import digest_tensors, tensor_bytes
+from .paths import as_file
 from .training import check_number
 
 #: Name of the store in its folder.
 _FILE = "encodings.sqlite"
-#: Bytes of free disk below which its errors are laid to that.
-_LEAST_ROOM = 2**18
 #: Rows that are encoded before they are stored: what a killed process loses at most.
 _ROWS_AT_ONCE = 4096
 #: Keys in one question; SQLite takes some 32,000.
 _KEYS_AT_ONCE = 1000
+
+
+#: What an entry holds; the older it is, the smaller its age.
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS encodings "
+    "(age INTEGER PRIMARY KEY, key BLOB UNIQUE, checksum BLOB, value BLOB)"
+)
+#: Numbers of errors that mean that no room is left.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+#: Codes of SQLite that mean that another does not let go.
+_IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class EncodingCache:
@@ -49,8 +58,8 @@ class EncodingCache:
     Parameters
     ----------
     folder : str or path-like
-        Where to keep them; made where it does not exist. To clear the cache, call `clear` or
-        delete the folder.
+        Where to keep them; made where it does not exist. To clear the cache, call `clear`; where
+        nobody uses it, the folder can be deleted as well.
     max_bytes : int, default=10 * 2**30
         Size of the stored encodings from which on the oldest make room for new ones, with a
         warning.
@@ -82,21 +91,22 @@ class EncodingCache:
             return database.execute("SELECT count(*) FROM encodings").fetchone()[0]
 
     def clear(self):
-        """Forget all encodings, also where the store is damaged or the disk is full.
-
-        Fits that are using them go on, and keep what they encode from now on.
-        """
-        path = self.folder / _FILE
+        """Forget all encodings, also where the store is damaged; whoever uses it goes on."""
         with self._explained():
-            if not path.exists():
+            if not os.path.lexists(self.folder / _FILE):
                 return
             try:
-                with contextlib.closing(sqlite3.connect(path, timeout=300)) as database:
-                    database.execute("DELETE FROM encodings")
-                    database.commit()
-                    database.execute("VACUUM")  # hands the room back
-            except sqlite3.Error:  # damaged, or no room for a journal
-                for name in (_FILE, _FILE + "-journal"):
+                # not by deleting the file, which others may have open
+                with contextlib.closing(self._connect(isolation_level=None)) as database:
+                    database.execute("PRAGMA secure_delete = OFF")  # or it is written once more
+                    database.executescript(
+                        f"BEGIN IMMEDIATE; DROP TABLE IF EXISTS encodings; {_TABLE}; COMMIT; VACUUM"
+                    )
+            except sqlite3.Error as error:
+                if _cause(error) in _IN_USE:
+                    raise
+                # it is damaged, or the disk so full that nothing can be deleted in it
+                for name in (_FILE + "-journal", _FILE):
                     (self.folder / name).unlink(missing_ok=True)
 
     def width(self, fingerprint, measure):
@@ -161,41 +171,41 @@ class EncodingCache:
         """Open the database for one transaction; the folder and the table are made if needed."""
         with self._explained():
             self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / _FILE
-            with contextlib.closing(sqlite3.connect(path, timeout=300)) as database, database:
+            with contextlib.closing(self._connect()) as database, database:
                 database.execute("PRAGMA page_size = 32768")  # holds several rows; for a new file
-                database.execute(
-                    "CREATE TABLE IF NOT EXISTS encodings "
-                    "(age INTEGER PRIMARY KEY, key BLOB UNIQUE, checksum BLOB, value BLOB)"
-                )
+                database.execute(_TABLE)
                 yield database
+
+    def _connect(self, **how):
+        return sqlite3.connect(as_file(self.folder / _FILE), timeout=300, **how)
 
     @contextlib.contextmanager
     def _explained(self):
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            if self._is_full(error):
-                advice = "Its disk is full: make room there, or take another folder."
-            elif isinstance(error, sqlite3.DatabaseError | sqlite3.InterfaceError):
-                advice = f"If its {_FILE} is damaged, clear it: what it held is computed again."
-            elif self.folder.exists() and not self.folder.is_dir():
-                advice = "It must be a folder, but is a file."
-            else:
-                advice = "It must be writable."
-            folder = os.fspath(self.folder)
-            raise OSError(f"The cache in {folder!r} cannot be used: {error}. {advice}") from error
+            folder, reason = os.fspath(self.folder), str(error).rstrip(".")
+            advice, number = self._advice(error)
+            raised = OSError(f"The cache in {folder!r} cannot be used: {reason}. {advice}")
+            raised.errno = number
+            raise raised from error
 
-    def _is_full(self, error):
-        """Whether an error comes of a disk without room, which SQLite does not always tell."""
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-            return True
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        with contextlib.suppress(OSError):
-            at_work = isinstance(error, sqlite3.OperationalError)
-            return at_work and shutil.disk_usage(self.folder).free < _LEAST_ROOM
-        return False
+    def _advice(self, error):
+        """Tell what to do about an error, and its number in `errno`, if that is known."""
+        cause, number = _cause(error), getattr(error, "errno", None)
+        if cause == sqlite3.SQLITE_FULL or number in _FULL:
+            number = number or errno.ENOSPC
+            return f"{os.strerror(number)}: make room, or give a folder on another disk.", number
+        if cause == sqlite3.SQLITE_IOERR:
+            name = error.sqlite_errorname
+            return f"Its disk is over a quota, not local, or failing ({name}).", number
+        if cause in _IN_USE:
+            return "Another process has kept it for minutes.", number
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
+            return "It must be a folder, but is a file or a dead link.", number
+        if number or cause in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            return "It must be writable.", number
+        return f"If its {_FILE} is damaged, clear it: what it held is computed again.", number
 
     def _find(self, keys):
         """Look keys up: a dict of those that are there and whole."""
@@ -406,3 +416,8 @@ def _digest(fingerprint, content):
 
 def _checksum(key, value):
     return hashlib.blake2b(value, key=key, digest_size=8).digest()
+
+
+def _cause(error):
+    """Give the code of an error of SQLite without what it adds to it; 0 for other errors."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

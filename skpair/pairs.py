@@ -5,11 +5,11 @@ knows them. Whatever an estimator is given becomes two `Half` objects, the image
 which are read batch by batch.
 """
 
-import contextlib
 import copy
 import hashlib
 import os
 import reprlib
+import sys
 import warnings
 from dataclasses import dataclass, replace
 
@@ -20,6 +20,7 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from . import pixels
+from .paths import as_file
 
 KINDS = ("image", "skeleton")  # the two halves of a row; in data frames, the columns
 _LONGEST_SIDE = 2**31  # of an array that makes sense
@@ -295,11 +296,11 @@ def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
         size = size or (DEFAULT_FILE_SIZE, DEFAULT_FILE_SIZE)
         layout = Layout(name, (3, *size), (1, *size), True, ink)
         images, skeletons = _split_rows(X, layout)
+        _check_files(images, skeletons)
         # Every file is decoded once: a broken one must not show up after hours of training.
         if not images.ask_files(images.has_colour).any():
             layout = replace(layout, image_shape=(1, *size))
         _warn_blank(skeletons.ask_files(skeletons.is_blank))
-        _check_files([images, skeletons])
     return *_split_rows(X, layout), layout, y
 
 
@@ -332,35 +333,35 @@ def check_reading(image_size, ink):
 def image_half(estimator, X):
     """Return the images of full rows, or images alone, as a `Half` for a fitted estimator."""
     half = _half(estimator, X, 0)
-    _check_files([half])
+    _check_files(half)
     return half
 
 
 def skeleton_half(estimator, X):
     """Return the skeletons of full rows, or skeletons alone, as a `Half`."""
     half = _half(estimator, X, 1)
-    _check_files([half])
+    _check_files(half)
     return half
 
 
-def pair_halves(estimator, X, rest=(), *, aligned=True):
+def pair_halves(estimator, X, rest=(), *, aligned=True, checked=False):
     """Resolve ``method(X)`` and ``method(X_img, X_skel)`` to images and skeletons.
 
-    With `aligned`, both must be of the same length.
+    With `aligned`, both must be of the same length. With `checked`, files are not looked at: the
+    same call has done that, and has warned.
     """
     check_one_more(rest)
-    if not rest:
+    if rest:
+        halves = _half(estimator, X, 0), _half(estimator, rest[0], 1)
+        if aligned:
+            check_aligned(*halves)
+    else:
         X = _table(X)
         _check_layout(estimator, X)
         halves = _split_rows(_validate_fitted(estimator, X), estimator.layout_)
-        _check_files(halves)
-        return halves
-    halves = _half(estimator, X, 0), _half(estimator, rest[0], 1)
-    _check_files(halves)
-    images, skeletons = halves
-    if aligned:
-        check_aligned(images, skeletons)
-    return images, skeletons
+    if not checked:
+        _check_files(*halves)
+    return halves
 
 
 def check_one_more(rest):
@@ -474,7 +475,7 @@ class ArrayHalf(Half):
         return self.layout == "pixels" and self.kind == "skeleton"
 
     def check_files(self):
-        """Name no files: there are none."""
+        """Return no paths: there are no files."""
         return []
 
 
@@ -493,9 +494,12 @@ class FileHalf(Half):
             yield self._stack(ahead)
 
     def check_files(self):
-        """Raise where a file is missing or is no image; name those that hold several."""
-        many = self.ask_files(lambda row: self._open(row, pixels.has_pages))
-        return [os.fspath(path) for path in self.source[self.rows[many]]]
+        """Raise where a file is missing or is no image; pixels are not decoded.
+
+        Returns the paths of those that hold more pages than the first, which is read.
+        """
+        more = self.ask_files(lambda row: self._open(row, pixels.check_file))
+        return [os.fspath(path) for path in self.source[self.rows[more]]]
 
     def ask_files(self, question):
         """Ask `question(row)`, a bool, once for each different file: (n,) answers."""
@@ -513,7 +517,7 @@ class FileHalf(Half):
             yield from pixels.in_threads(self._content, self.rows[start : start + 1024])
 
     def _content(self, row):
-        return self._open(row, _digest_of_file)
+        return self._open(row, lambda path: hashlib.sha256(as_file(path).read_bytes()).digest())
 
     def has_colour(self, row):
         """Whether the channels of an image differ."""
@@ -541,10 +545,6 @@ class FileHalf(Half):
             raise FileNotFoundError(f"{where} does not exist.") from error
         except Exception as error:  # Pillow's decoders raise many kinds
             raise OSError(f"{where} cannot be read as an image: {error}") from error
-
-
-def _digest_of_file(path):
-    return hashlib.sha256(pixels.as_file(path).read_bytes()).digest()
 
 
 # ---- from X to its halves ------------------------------------------------------------------------
@@ -800,29 +800,17 @@ def _check_file_rows(X):
         )
 
 
-#: How the warning of files with several pages begins.
-_FIRST_PAGE = "Only the first page is read"
-
-
-def _check_files(halves):
-    """Raise where a file is missing or no image; warn of those of which a part is not read."""
-    names = sorted({name for half in halves for name in half.check_files()})
-    if names:
-        shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+def _check_files(*halves):
+    """Raise for files that are no pictures; warn, once for all, of those of several pages."""
+    files = list(dict.fromkeys(path for half in halves for path in half.check_files()))
+    if files:
+        shown = ", ".join(map(repr, files[:5])) + (", ..." if len(files) > 5 else "")
         warnings.warn(
-            f"{_FIRST_PAGE} of {len(names)} file(s) that hold several: {shown}. Save the page that "
-            "is meant as a file of its own.",
+            f"Of {len(files)} file(s) with several pages or frames, only the first one is read: "
+            f"{shown}. Save each page that counts as a file of its own.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=_users_level(),
         )
-
-
-@contextlib.contextmanager
-def pages_are_told():
-    """Do not warn again of files with several pages: within a `fit` that has."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=_FIRST_PAGE)
-        yield
 
 
 def _warn_blank(blank):
@@ -833,5 +821,14 @@ def _warn_blank(blank):
             f"The skeleton is blank in {len(rows)} row(s): {shown}. They tell nothing about "
             "their cases; check the drawings, or `ink` if lines and ground are mixed up.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=_users_level(),
         )
+
+
+def _users_level():
+    """Count the frames from the caller to the user's code, for `warnings.warn`."""
+    level, frame = 1, sys._getframe(1)
+    own = ("skpair", "sklearn")
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in own:
+        level, frame = level + 1, frame.f_back
+    return level

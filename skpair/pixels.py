@@ -9,14 +9,14 @@ import functools
 import itertools
 import numbers
 import os
-import stat
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import joblib
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 from sklearn.utils import check_array
+
+from .paths import as_file
 
 with contextlib.suppress(ImportError):  # the extra [images]: photographs of telephones
     import pillow_heif
@@ -24,10 +24,12 @@ with contextlib.suppress(ImportError):  # the extra [images]: photographs of tel
     pillow_heif.register_heif_opener()
 
 INKS = ("auto", "light", "dark")
-#: Formats whose first picture is the picture: previews, other views or layers follow it.
-_PICTURE_FIRST = ("MPO", "HEIF", "PSD")
 #: On which grounds to look for the ink of transparent drawings.
 _GROUNDS = {"auto": ("white", "black"), "dark": ("white",), "light": ("black",)}
+#: Formats whose first picture is the picture: previews, other eyes, depths or layers follow it.
+_PICTURE_FIRST = ("MPO", "HEIF", "PSD")
+#: Tag of a TIFF page that says what it is, and the bits for a smaller version and a mask.
+_SUBFILE_TYPE, _NO_PAGE = 254, 0b101
 
 
 # ---- checks --------------------------------------------------------------------------------------
@@ -225,29 +227,13 @@ def _find_ink(drawing, ink):
 # ---- pictures in files ---------------------------------------------------------------------------
 
 
-def as_file(path, more=""):
-    """Turn into a Path what is a file or missing; what else there is raises, and says `more`.
+def check_file(path):
+    """Raise unless a file is there and starts like an image; tell whether more pages follow.
 
-    To open a pipe that nobody writes to would wait for ever.
-    """
-    path = Path(path)
-    try:
-        mode = path.stat().st_mode  # raises for links that lead to themselves
-    except FileNotFoundError:
-        return path
-    if not stat.S_ISREG(mode):
-        kind = IsADirectoryError if stat.S_ISDIR(mode) else OSError
-        raise kind(f"{os.fspath(path)!r} is not a file{more}.")
-    return path
-
-
-def has_pages(path):
-    """Whether a file holds several pictures; raises unless it is there and starts like an image.
-
-    Pixels are not decoded.
+    Pixels are not decoded. Frames of an animation are pages, too.
     """
     with Image.open(as_file(path)) as image:
-        return getattr(image, "n_frames", 1) > 1 and image.format not in _PICTURE_FIRST
+        return _has_more_pages(image)
 
 
 def decode_image(path, shape):
@@ -298,13 +284,33 @@ def _pool(process_id):
 
 def _upright(image):
     """Load an image, turned as its EXIF entry says, with at most 8 bits a channel."""
-    # 0 is "white is zero": Pillow turns 8 bits around, but no others
-    meaning = getattr(image, "tag_v2", {}).get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION)
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         pixels = _eight_bits(np.asarray(image))
-        image = Image.fromarray(255 - pixels if meaning == 0 else pixels)
+        # Pillow has turned only those pages of fewer bits whose white is zero
+        image = Image.fromarray(255 - pixels if _white_is_zero(image) else pixels)
     return image
+
+
+def _white_is_zero(image):
+    tags = getattr(image, "tag_v2", {})  # of a TIFF file
+    return tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+
+
+def _has_more_pages(image):
+    if image.format in _PICTURE_FIRST or not getattr(image, "is_animated", False):
+        return False
+    if image.format != "TIFF":
+        return True
+    try:
+        for page in itertools.count(1):
+            image.seek(page)
+            if not image.tag_v2.get(_SUBFILE_TYPE, 0) & _NO_PAGE:
+                return True
+    except EOFError:  # smaller versions and masks only
+        return False
+    except Exception:  # Pillow's decoders raise many kinds: a page that is damaged is one
+        return True
 
 
 def _on_ground(image, colour):

@@ -12,6 +12,8 @@ import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from .paths import as_file
+
 
 class SmallCNN(nn.Module):
     """A small residual CNN for images of some 32 to 128 pixels.
@@ -157,6 +159,7 @@ def _find_weights(name, known, weights, *, must_exist=True):
     if os.path.isfile(given):
         return None, given
     if isinstance(weights, os.PathLike) or re.search(r"[/\\]|\.pth?$", given):
+        as_file(given, f": weights={given!r} must be one")
         raise FileNotFoundError(f"The file weights={given!r} does not exist.")
     family, _, version = given.rpartition(".")
     if family not in ("", known.__name__) or version not in known.__members__:

@@ -215,7 +215,7 @@ def test_a_damaged_state_is_named(features, broken):
 
 
 def test_what_is_left_of_a_write_is_no_hindrance(features, broken):
-    (broken / ".skpair-0123.tmp").write_bytes(b"half")
+    (broken / ".skpair-0123abcd-0123456789abcdef.tmp").write_bytes(b"half")
     matcher("features", broken).fit(*features)
     assert not broken.exists()
 
@@ -314,6 +314,11 @@ def test_folders_of_others_are_left_alone(features, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(ValueError, match="must be a folder, but is a file"):
         matcher("features", tmp_path / "thesis.txt").fit(*features)
+    for target in ("nowhere", "link"):  # the second leads to itself
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(tmp_path / target)
+        with pytest.raises(ValueError, match="must be a folder, but is a file or a dead link"):
+            matcher("features", tmp_path / "link").fit(*features)
 
 
 def test_callbacks_cannot_be_kept(features, tmp_path):

@@ -1,5 +1,6 @@
 import collections
 import copy
+import errno
 import functools
 import importlib
 import os
@@ -560,7 +561,7 @@ def test_a_full_disk_is_named(X, tmp_path, monkeypatch):
         return database
 
     monkeypatch.setattr(sqlite3, "connect", small)
-    message = r"cannot be used: database or disk is full. Its disk is full: make room"
+    message = r"cannot be used: database or disk is full. No space left on device: make room"
     with pytest.raises(OSError, match=message):
         EncodingCache(tmp_path)._store({bytes([i]) * 20: bytes(30_000) for i in range(9)})
     monkeypatch.undo()
@@ -631,3 +632,134 @@ def test_networks_that_lead_back_to_themselves_are_digested():
     network = Counting()
     network.others = {"self": [network], "method": network.forward}
     assert memory.fingerprint(network) == memory.fingerprint(network)
+
+
+# ---- what happens to the store -------------------------------------------------------------------
+
+
+def entries(n, size=100):
+    return {os.urandom(20): os.urandom(size) for _ in range(n)}
+
+
+CLEARING = """
+    import sys
+    from skpair.memory import EncodingCache
+
+    print("ready", flush=True)
+    while True:
+        EncodingCache(sys.argv[1]).clear()
+"""
+
+
+def test_a_running_encode_survives_a_clear(tmp_path):
+    EncodingCache(tmp_path)._store(entries(1))
+    store = tmp_path / "encodings.sqlite"
+    file = store.stat().st_ino
+    command = [sys.executable, "-c", textwrap.dedent(CLEARING), tmp_path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout.readline() == b"ready\n"
+            cleared, cache = 0, EncodingCache(tmp_path)
+            for _ in range(100):
+                cache._store(entries(20))
+                cleared += len(cache) < 20
+                rows = Rows(np.arange(30))
+                found = cache.encode(
+                    b"key", rows, lambda part: np.float32(part.rows)[:, None].repeat(3, axis=1)
+                )
+                np.testing.assert_array_equal(found[:, 0], rows.rows)
+            assert cleared > 0
+        finally:
+            other.kill()
+    assert store.stat().st_ino == file  # emptied, not replaced
+
+
+def test_a_clear_needs_little_room(tmp_path, monkeypatch):
+    cache, largest = EncodingCache(tmp_path), []
+    cache._store(entries(1000, 20_000))
+    connect = sqlite3.connect
+
+    def watched(*args, **how):
+        database = connect(*args, **how)
+        journal = tmp_path / "encodings.sqlite-journal"
+
+        def look():
+            largest.append(journal.stat().st_size if journal.exists() else 0)
+
+        database.set_progress_handler(look, 1)
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", watched)
+    cache.clear()
+    assert 0 < max(largest) < 1_000_000  # of 20,000,000
+    assert len(cache) == 0
+
+
+def test_clearing_nothing_makes_nothing(tmp_path):
+    EncodingCache(tmp_path / "none").clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_called_full(tmp_path, monkeypatch):
+    cache = EncodingCache(tmp_path)
+    cache._store(entries(5))
+    connect = sqlite3.connect
+
+    def full(*args, **how):
+        database = connect(*args, **how)
+        database.execute("PRAGMA max_page_count = 8")
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", full)
+    with pytest.raises(
+        OSError, match=r"database or disk is full.*No space left.*make room"
+    ) as error:
+        cache._store(entries(100, 20_000))
+    assert error.value.errno == errno.ENOSPC
+    assert "clear it" not in str(error.value)
+    assert len(cache) == 5
+
+
+LIMITED = """
+    import resource, sys
+    from skpair.memory import EncodingCache
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    cache = EncodingCache(sys.argv[1])
+    cache._store({b"%d" % i: bytes(100) for i in range(10)})
+    try:
+        cache._store({b"%d" % i: bytes(20_000) for i in range(50)})
+    except OSError as error:
+        print(error)
+    print(len(cache))
+    cache.clear()
+    print(len(cache))
+"""
+
+
+def test_what_a_disk_refuses_is_named(tmp_path):
+    command = [sys.executable, "-c", textwrap.dedent(LIMITED), tmp_path]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert "over a quota, not local, or failing (SQLITE_IOERR_WRITE)" in said[0]
+    assert said[1:] == ["10", "0"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_folder_that_cannot_be_made_on_a_full_disk(tmp_path, monkeypatch, number):
+    def full(*args, **how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(OSError, match="make room, or give a folder on another disk") as error:
+        len(EncodingCache(tmp_path / "new"))
+    assert error.value.errno == number
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path, path)])
+def test_a_store_that_is_no_file(tmp_path, make):
+    make(tmp_path / "encodings.sqlite")
+    with pytest.raises(OSError, match="is not a file|symbolic links"):
+        len(EncodingCache(tmp_path))
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    with pytest.raises(OSError, match="must be a folder, but is a file or a dead link"):
+        len(EncodingCache(tmp_path / "link"))

@@ -1,5 +1,6 @@
 import os
 import pickle
+import stat
 import warnings
 from pathlib import Path
 
@@ -701,11 +702,20 @@ def spoil(path, how):
         Path(path).write_text("no image")
     else:
         os.remove(path)
-        os.mkdir(path)
+        NO_FILES[how](path)
+
+
+NO_FILES = {
+    "folder": os.mkdir,
+    "pipe": os.mkfifo,  # which would be waited for
+    "endless": lambda path: os.symlink("/dev/zero", path),
+    "loop": lambda path: os.symlink(path, path),
+    "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+}
 
 
 @pytest.mark.parametrize("kind", pairs.KINDS)
-@pytest.mark.parametrize("how", ["missing", "truncated", "text", "folder"])
+@pytest.mark.parametrize("how", ["missing", "truncated", "text", *NO_FILES])
 def test_a_broken_file_is_named_before_anything_is_learnt(frame, kind, how):
     estimator = NearestMean(image_size=16).fit(frame, CASES)
     spoil(frame[kind][3], how)
@@ -722,6 +732,17 @@ def test_a_broken_file_is_named_before_anything_is_learnt(frame, kind, how):
             estimator.predict(frame)
     else:
         assert len(estimator.predict(frame)) == 6  # predict looks at images only
+
+
+@pytest.mark.parametrize("how", ["folder", "pipe", "endless", "socket"])
+def test_what_is_no_file_is_never_opened(frame, how):
+    half = pairs.FileHalf(frame["image"].to_numpy(), pairs.Layout("files", (3, 8, 8), (1, 8, 8)), 0)
+    spoil(frame["image"][3], how)
+    asked = [half.check_files, lambda: half.read([3]), lambda: list(half.contents())]
+    for ask in asked:
+        with pytest.raises(OSError, match=r"Row 3: .*image3.png' is not a file\.$"):
+            ask()
+    assert len(half.read([0, 1])) == 2  # the threads are free
 
 
 def test_headers_are_checked_without_decoding(frame, monkeypatch):

@@ -1,15 +1,19 @@
 import copy
+import errno
 import importlib.util
 import json
 import os
 import pickle
 import resource
+import socket
 import stat
 import subprocess
 import sys
+import textwrap
 import warnings
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +28,16 @@ from torch import nn
 from torchvision import models
 
 import skpair
-from skpair import PairEncoder, PairMatcher, files, pairs, persistence, towers
+from skpair import (
+    PairEncoder,
+    PairMatcher,
+    comparison,
+    files,
+    index_file,
+    pairs,
+    persistence,
+    towers,
+)
 
 DATA = Path(__file__).parent / "data"
 FEW = {"max_epochs": 1, "embedding_dim": 4, "random_state": 0}
@@ -841,74 +854,135 @@ def test_two_hundred_mutations(path):
     assert any(outcome == "loaded as what it says" for outcome in outcomes)
 
 
-SAVING = """
-import os, sys, time
-import numpy as np
-from pathlib import Path
-from skpair import files
-def blocks():
-    yield b"x" * 1000
-    print("writing", flush=True)
-    time.sleep(100)
-files.write_atomically(Path(sys.argv[1]), blocks())
-"""
+# ---- what else lies at a path, or beside it ------------------------------------------------------
 
 
-def test_a_save_clears_what_killed_ones_have_left(fitted, tmp_path):
-    command = [sys.executable, "-c", SAVING, str(tmp_path / "other")]
-    saving = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    try:
-        for process in saving:
-            assert process.stdout.readline() == "writing\n"
-        killed, alive = saving
-        killed.kill()
-        killed.wait()
-        foreign = [
-            tmp_path / ".skpair-0123456789abcdef.tmp",
-            tmp_path / f".skpair-00000000-{killed.pid}-01234567.tmp",  # of another machine
-            tmp_path / f".skpair-{files._here()}-{killed.pid}-notes.tmp",
-        ]
-        for path in foreign:
-            path.write_text("mine")
-        leftovers = sorted(set(tmp_path.glob(".skpair-*")) - set(foreign))
-        assert len(leftovers) == 2 and str(killed.pid) in " ".join(map(str, leftovers))
-        fitted.save(tmp_path / "matcher")
-        left = sorted(set(tmp_path.glob(".skpair-*")) - set(foreign))
-        assert [f"-{alive.pid}-" in path.name for path in left] == [True]
-        assert all(path.read_text() == "mine" for path in foreign)
-    finally:
-        for process in saving:
-            process.kill()
-            process.wait()
-            process.stdout.close()
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_never_opened(tmp_path, make):
+    path = tmp_path / "thing.pth"
+    make(path)
+    for read in (files.read_file, index_file.read, partial(towers.Backbone, "resnet18")):
+        with pytest.raises(OSError, match=r"thing.pth' is not a file"):
+            read(path)
+    with pytest.raises(OSError, match=r"thing.pth' is not a file, and is not replaced by one"):
+        files.write_atomically(path, b"")
+    assert comparison._digest(path) == path  # `fit` will say it
+    assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("step", ["open", "replace"])
-def test_errors_of_saving_name_the_target(fitted, tmp_path, monkeypatch, step):
-    def refuse(path, *args):
-        raise PermissionError(13, "Permission denied", os.fspath(path))
-
-    def refuse_to_remove(path, **how):
-        raise PermissionError(13, "Permission denied", os.fspath(path))
-
-    monkeypatch.setattr(*((files, "open") if step == "open" else (os, "replace")), refuse, False)
-    monkeypatch.setattr(Path, "unlink", refuse_to_remove)
-    with pytest.raises(PermissionError) as caught:
-        fitted.save(tmp_path / "matcher")
-    assert caught.value.filename == str(tmp_path / "matcher")
-    assert ".tmp" not in str(caught.value) and "not written" in str(caught.value)
-
-
-def test_loops_of_links_are_no_files(fitted, tmp_path):
+@pytest.mark.parametrize("inside", ["", "file"])
+def test_a_loop_of_links_is_neither_read_nor_replaced(tmp_path, inside):
     one, other = tmp_path / "one", tmp_path / "other"
     one.symlink_to(other)
     other.symlink_to(one)
-    with pytest.raises(OSError, match="symbolic links"):
-        fitted.save(one)
-    assert one.is_symlink() and other.is_symlink()
-    with pytest.raises(OSError, match="symbolic links"):
-        PairMatcher.load(one)
-    dangling = tmp_path / "dangling"
-    dangling.symlink_to(tmp_path / "target")
-    fitted.save(dangling)
-    assert dangling.is_symlink() and (tmp_path / "target").is_file()
+    for call in (files.read_file, index_file.read, partial(files.write_atomically, data=b"")):
+        with pytest.raises(OSError, match=f"symbolic links: '{one}") as error:
+            call(one / inside)
+        assert error.value.errno == errno.ELOOP
+    assert one.readlink() == other
+    assert other.readlink() == one
+
+
+def test_a_link_to_nothing_is_followed(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    files.write_atomically(tmp_path / "link", b"whole")
+    assert (tmp_path / "target").read_bytes() == b"whole"
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_an_error_names_what_was_to_be_written(tmp_path, monkeypatch, number):
+    def refuse(path, *args):
+        raise OSError(number, os.strerror(number), os.fspath(path))
+
+    monkeypatch.setattr(files, "open", refuse, raising=False)
+    monkeypatch.setattr(Path, "unlink", refuse)  # on a read-only disk even of what is not there
+    kind = PermissionError if number == errno.EACCES else OSError
+    with pytest.raises(kind, match=f"it was not written: '{tmp_path}/matcher'") as error:
+        files.write_atomically(tmp_path / "matcher", b"")
+    assert error.value.errno == number
+    assert ".tmp" not in str(error.value)
+
+
+def test_what_was_written_is_no_failure(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "open", refuse)  # of the folder, to synchronize it
+    monkeypatch.setattr(Path, "glob", refuse)
+    files.write_atomically(tmp_path / "matcher", b"whole")
+    assert (tmp_path / "matcher").read_bytes() == b"whole"
+
+
+WRITING = """
+    import sys
+    from skpair import files
+
+    def slowly():
+        yield 100_000 * b"half"
+        sys.stdout.write("written")
+        sys.stdout.flush()
+        sys.stdin.read()
+        yield b"whole"
+
+    files.write_atomically(sys.argv[1], slowly())
+"""
+
+
+def start_writing(path):
+    """Start a process that has written half of a file, and goes on when its input is closed."""
+    command = [sys.executable, "-c", textwrap.dedent(WRITING), path]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.read(7) == b"written"
+    return process
+
+
+def test_a_save_deletes_what_killed_processes_have_left_and_nothing_else(tmp_path, monkeypatch):
+    living = start_writing(tmp_path / "slow")
+    (of_living,) = tmp_path.iterdir()
+    try:
+        killed = start_writing(tmp_path / "matcher")
+        (of_killed,) = set(tmp_path.iterdir()) - {of_living}
+        killed.kill()
+        killed.communicate()
+        token = of_killed.name.rpartition("-")[2]
+        names = [".skpair-notes.tmp", f".skpair-{token}", f".skpair-0123abcd-{token}"]
+        names += [f"{of_killed.name}~", of_killed.name.replace(token, "old.tmp")]
+        alike = [tmp_path / name for name in names]
+        for path in alike:
+            path.write_bytes(b"half")
+        folder = tmp_path / of_killed.name.replace(token, f"{'0' * 16}.tmp")
+        folder.mkdir()
+        link = tmp_path / of_killed.name.replace(token, f"{'1' * 16}.tmp")
+        link.symlink_to(alike[0])
+        about_to_begin = tmp_path / of_killed.name.replace(token, f"{'2' * 16}.tmp")
+        about_to_begin.touch()
+        kept = {of_living, folder, link, about_to_begin, *alike}
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "geteuid", lambda: os.getuid() + 1)
+            files.write_atomically(tmp_path / "matcher", b"of another user")
+        assert of_killed.exists()
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "gethostname", lambda: "another host")
+            files.write_atomically(tmp_path / "matcher", b"of another host")
+        assert of_killed.exists()
+        files.write_atomically(tmp_path / "matcher", b"whole")
+        assert set(tmp_path.iterdir()) == {tmp_path / "matcher", *kept}
+    finally:
+        living.communicate()
+    assert living.returncode == 0
+    assert (tmp_path / "slow").read_bytes() == 100_000 * b"half" + b"whole"
+    assert not of_living.exists()
+
+
+def test_what_is_being_written_by_a_thread_stays(tmp_path):
+    def two():
+        yield 100_000 * b"one"
+        (temporary,) = tmp_path.iterdir()
+        files.write_atomically(tmp_path / "other", b"whole")
+        assert temporary.exists()
+        yield b"two"
+
+    files.write_atomically(tmp_path / "matcher", two())
+    assert (tmp_path / "matcher").read_bytes() == 100_000 * b"one" + b"two"
+    assert len(list(tmp_path.iterdir())) == 2

@@ -118,7 +118,7 @@ def with_pages(files, tmp_path):
 def told(ask):
     with warnings.catch_warnings(record=True, action="always") as caught:
         ask()
-    return [str(w.message) for w in caught if "first page" in str(w.message)]
+    return [str(w.message) for w in caught if "only the first one is read" in str(w.message)]
 
 
 @pytest.mark.parametrize("training", ["two_stage", "joint", "fine_tune"])
@@ -131,13 +131,14 @@ def test_files_of_several_pages_are_told_once(with_pages, training):
         (lambda: matcher.predict(X), 1),
         (lambda: matcher.embed_skeletons(X), 2),
         (lambda: matcher.pair_score(X), 3),
+        (lambda: matcher.pair_score(X["image"], X["skeleton"]), 3),
         (lambda: PairEncoder(frozen=True, image_size=16).fit(X), 3),
         (lambda: matcher.predict(X[:3]), 0),
     ):
         messages = told(ask)
         assert len(messages) == (n > 0)
         if n:
-            assert messages[0].startswith(f"Only the first page is read of {n} file(s)")
+            assert messages[0].startswith(f"Of {n} file(s) with several pages")
             assert len(re.findall(r"pages_\d_(image|skeleton)\.", messages[0])) == n
 
 
@@ -145,6 +146,6 @@ def test_pictures_beside_a_photograph_are_no_pages(tmp_path):
     picture = Image.fromarray(shades())
     path = tmp_path / "telephone.jpg"
     picture.save(path, format="MPO", save_all=True, append_images=[picture])
-    assert not pixels.has_pages(path)
+    assert not pixels.check_file(path)
     table = pd.DataFrame({"image": [path] * 2, "skeleton": [path] * 2})
     assert told(lambda: PairEncoder(frozen=True, image_size=16).fit(table)) == []
