@@ -97,10 +97,16 @@ def read(path, kinds):
 
 def _read_header(metadata):
     """Read a header, and check that it is one of an index, and of this format."""
-    header = json.loads(take(metadata, "skpair", str))
+    if "skpair" not in metadata:
+        raise ValueError("it is a safetensors file, but was not written by skpair")
+    header = json.loads(metadata["skpair"])
     if type(header) is not dict:
         raise ValueError(f"its header is {type(header).__name__}, not an object")
     found = take(header, "format", int), take(header, "kind", str)
+    if found[0] > _FORMAT:
+        raise ValueError(
+            f"it has format {found[0]}, but this version of skpair knows {_FORMAT}: update skpair"
+        )
     if found != (_FORMAT, "MatchIndex"):
         raise ValueError(f"its format and kind are {reprlib.repr(found)}")
     return header

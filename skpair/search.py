@@ -30,7 +30,7 @@ class MatchIndex:
 
     Searches may run in several threads, beside one another and beside changes: each sees the index
     as it was at one moment. A change that is interrupted, by Ctrl-C too, has taken place as a whole
-    or not at all.
+    or not at all; a `LanceStore` removes rows of both kinds one kind after the other.
 
     Parameters
     ----------

@@ -750,6 +750,8 @@ def columns_of(header):
     [
         (lambda h, a: h.update(format=True), "format must be int, but is True"),
         (lambda h, a: h.update(format=1.0), "format must be int"),
+        (lambda h, a: h.update(format=2), "format 2, but this version .* knows 1: update skpair"),
+        (lambda h, a: h.update(kind="PairMatcher"), r"kind are \(1, 'PairMatcher'\)"),
         (lambda h, a: h.update(colour=1), r"header holds unknown ones: \['colour'\]"),
         (lambda h, a: h.update(space=7), "space must be str or NoneType, but is 7"),
         (lambda h, a: h.update(space=None), "space must say which networks"),
