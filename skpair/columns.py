@@ -3,13 +3,15 @@
 A column is an array of numbers, booleans or dates, or `Strings`.
 """
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+#: Units of dates and durations.
+_UNITS = ("s", "ms", "us", "ns")
 #: Types of numpy that are kept, beside strings, dates and durations; as safetensors names them.
 TYPES = {
     "bool": "BOOL",
@@ -25,6 +27,8 @@ TYPES = {
     "int64": "I64",
     "float64": "F64",
 }
+#: Types of dates and durations that are kept: those of pandas.
+DATES = tuple(f"{kind}64[{unit}]" for kind in ("datetime", "timedelta") for unit in _UNITS)
 #: What metadata cannot be called, for these are columns of every result.
 RESERVED = ("query", "rank", "id", "score")
 
@@ -48,10 +52,11 @@ class Strings:
         self.missing = missing
 
     @classmethod
-    def of(cls, values):
-        """Make a column of strings, None and NaN."""
+    def of(cls, values, what="A column"):
+        """Make a column of strings, None and NaN; ValueError, of `what`, where one is no text."""
         values = np.asarray(values, dtype=object)
         missing = np.asarray(pd.isna(values), dtype=bool)
+        check_text(what, values[~missing])
         encoded = [
             b"" if gone else value.encode() for value, gone in zip(values, missing, strict=True)
         ]
@@ -72,6 +77,25 @@ class Strings:
         return values
 
 
+def check_text(what, values):
+    """Raise ValueError where strings hold half a surrogate pair, which no file can keep."""
+    odd = [value for value in values if not is_text(value)]
+    if odd:
+        raise ValueError(
+            f"{what} must be text that UTF-8 can hold, got {shown(odd)}. Decode it once more, from "
+            "the encoding that it has."
+        )
+
+
+def is_text(value):
+    """Tell whether a string can be written in UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def type_of(column):
     """Name the type of a column: "str", or as numpy does."""
     return "str" if isinstance(column, Strings) else column.dtype.name
@@ -87,7 +111,7 @@ def as_ids(ids):
     if len(twice):
         raise ValueError(f"These ids are given more than once: {shown(twice)}.")
     if values and isinstance(values[0], str):
-        return Strings.of(values)
+        return Strings.of(values, "ids")
     try:
         return np.array(values, dtype=np.int64)
     except OverflowError:
@@ -112,13 +136,19 @@ def as_metadata(metadata):
     if not isinstance(metadata, Mapping | pd.DataFrame):
         raise TypeError(f"metadata must be a DataFrame or a dict of columns, got {metadata!r}.")
     names = list(metadata)
+    check_names(names)
+    return {name: _as_column(name, _series(name, metadata[name])) for name in names}
+
+
+def check_names(names):
+    """Check what the columns of metadata are called."""
     odd = [name for name in names if not isinstance(name, str) or name in RESERVED]
     if odd or len(set(names)) < len(names):
         raise ValueError(
             f"The columns of metadata must be called by different strings, and by none of "
             f"{RESERVED}; got {names}."
         )
-    return {name: _as_column(name, pd.Series(metadata[name])) for name in names}
+    check_text("The names of metadata columns", names)
 
 
 def as_before(kind, types, columns):
@@ -149,6 +179,16 @@ def shown(values):
     return ", ".join(map(repr, values[:5])) + (", ..." if len(values) > 5 else "")
 
 
+def _series(name, values):
+    try:
+        return pd.Series(values)
+    except UnicodeEncodeError:
+        check_text(
+            f"The metadata column {name!r}", [value for value in values if isinstance(value, str)]
+        )
+        raise
+
+
 def _as_column(name, values):
     """Make a column of a Series; ValueError where its type cannot be kept."""
     dtype = values.dtype
@@ -156,9 +196,10 @@ def _as_column(name, values):
         values = values.astype(dtype.categories.dtype)
         dtype = values.dtype
     if isinstance(dtype, np.dtype) and (dtype.name in TYPES or dtype.kind in "mM"):
-        return values.to_numpy(copy=True)
+        # files and databases know one order of bytes
+        return values.to_numpy().astype(dtype.newbyteorder("="))
     if pd.api.types.infer_dtype(values, skipna=True) in ("string", "empty"):
-        return Strings.of(values)
+        return Strings.of(values, f"The metadata column {name!r}")
     raise ValueError(
         f"The metadata column {name!r} is of the type {dtype}, with values such as "
         f"{values.iloc[:3].tolist()!r}. Numbers, booleans, strings and dates without a time zone "
@@ -203,19 +244,29 @@ class Segment:
         """Count the rows."""
         return len(self.embeddings)
 
-    def subset(self, rows):
-        """Give some rows."""
+    @cached_property
+    def known(self):
+        """The set of the ids, made when first needed."""
+        return frozenset(self.ids().tolist())
+
+    def without(self, ids):
+        """Give the rows of other ids than some: a segment, or None if there are none."""
+        if self.known.isdisjoint(ids):
+            return self
+        rows = np.flatnonzero([id_ not in ids for id_ in self.ids().tolist()])
+        if not len(rows):
+            return None
         columns = {name: _subset(column, rows) for name, column in self.columns.items()}
-        return Segment(self.embeddings[rows], columns)
+        return Segment(self.embeddings[rows], columns).with_known(self.known - ids)
 
     def ids(self):
         """Give all ids: an object array, or int64."""
         return self.columns["id"].take(np.arange(len(self)))
 
-    @functools.cached_property
-    def known_ids(self):
-        """All ids as a set, made when first asked for."""
-        return set(self.ids().tolist())
+    def with_known(self, ids):
+        """Take the set of the ids as it is: to make one set of others is much faster."""
+        vars(self)["known"] = ids
+        return self
 
 
 def merge(segments):
@@ -224,4 +275,6 @@ def merge(segments):
         name: _concatenate([segment.columns[name] for segment in segments])
         for name in segments[0].columns
     }
-    return Segment(np.concatenate([segment.embeddings for segment in segments]), columns)
+    embeddings = np.concatenate([segment.embeddings for segment in segments])
+    known = frozenset().union(*(segment.known for segment in segments))
+    return Segment(embeddings, columns).with_known(known)

@@ -113,7 +113,8 @@ def compare(
     Warns
     -----
     UserWarning
-        If the very same image or skeleton is in the training and the test rows of a split.
+        If the very same image is in the training and the test rows of a split; or the very same
+        skeleton, where there are no `groups`.
 
     Examples
     --------
@@ -142,7 +143,7 @@ def compare(
     seed = draw_seed(random_state)
     splits = _splits(cv, X, y, groups, seed)
     if duplicates == "warn":
-        _warn_duplicates(X, splits)
+        _warn_duplicates(X, splits, groups)
     seeds = np.random.RandomState(seed).randint(2**31 - 1, size=n_seeds).tolist()
     scoring = _Scoring(scorers, np.unique(y))
     keys, fits, scores, case_scores = ["estimator", "split", "seed"], [], [], []
@@ -236,7 +237,7 @@ def encode_splits(encoder, X, y, *, cv=None, groups=None, random_state=None):
     y, groups = _check_rows(X, y, groups)
     seed = draw_seed(random_state)
     splits = _splits(cv, X, y, groups, seed)
-    _warn_duplicates(X, splits)
+    _warn_duplicates(X, splits, groups)
     encoded, rows, encoded_splits, start = [], [], [], 0
     for number, (train, test) in enumerate(splits):
         fitted = _with_seed(encoder, (seed + number) % 2**32)
@@ -644,14 +645,17 @@ _SHARED = {
 }
 
 
-def _warn_duplicates(X, splits):
-    """Warn where the very same image or skeleton is on both sides of a split."""
+def _warn_duplicates(X, splits, groups):
+    """Warn where the very same image or skeleton is on both sides of a split.
+
+    Where there are groups, the user has said what must stay apart: drawings need not.
+    """
     told = []
     for kind, half in zip(pairs.KINDS, pairs.split_rows(X), strict=True):
         content, _ = pd.factorize(np.array([_digest(row) for row in half], dtype=object))
         twice = [test[np.isin(content[test], content[train])] for train, test in splits]
         worst = max(twice, key=len)
-        if len(worst):
+        if len(worst) and (kind == "image" or groups is None):
             shown = ", ".join(map(str, worst[:5])) + (", ..." if len(worst) > 5 else "")
             told.append(
                 f"{len(worst)} test rows hold the very same {kind} as a training row (rows "

@@ -7,14 +7,13 @@ only the embeddings are not. Opening it runs nothing that it holds.
 import hashlib
 import json
 import os
-import re
 import reprlib
 
 import numpy as np
 import pandas as pd
 import safetensors
 
-from .columns import RESERVED, TYPES, Segment, Strings, type_of
+from .columns import DATES, TYPES, Segment, Strings, check_names, type_of
 from .files import check_known, take, write_atomically
 from .paths import as_file
 
@@ -55,8 +54,15 @@ def write(path, space, segments):
     write_atomically(path, _safetensors(arrays, text))
 
 
-def read(path):
+def read(path, kinds):
     """Map the file of an index.
+
+    Parameters
+    ----------
+    path : str or path-like
+        What `write` wrote.
+    kinds : tuple of str
+        Which kinds of rows it must tell of.
 
     Returns
     -------
@@ -70,30 +76,150 @@ def read(path):
     OSError
         If the file is missing or cannot be read.
     ValueError
-        If it is truncated, not of an index, or damaged elsewhere than in an embedding.
+        If it is truncated, not of an index, damaged elsewhere than in an embedding, or says what
+        no index says, whatever its checksum.
     """
     path = as_file(path)
     try:
         with safetensors.safe_open(path, "pt") as file:  # torch maps, where numpy would read
-            header = json.loads((file.metadata() or {}).get("skpair", "{}"))
-            found = header.get("format"), header.get("kind")
-            if found != (_FORMAT, "MatchIndex") or type(found[0]) is not int:
-                raise ValueError(f"its format and kind are {found}")
+            header = _read_header(file.metadata() or {})
             tensors = {name: file.get_tensor(name).numpy() for name in file.keys()}
         if header.pop("sha256", None) != _digest(header, tensors):
-            raise ValueError("its checksum is wrong")
-        segments = _segments(header, tensors)
-        widths = {part.embeddings.shape[1] for parts in segments.values() for part in parts}
-        if len(widths) > 1 or tensors:
-            raise ValueError("its parts do not go together")
-    except OSError:
+            raise ValueError("its checksum is wrong: it is damaged")
+        return _restore(header, tensors, kinds)
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # whatever foreign bytes lead to
         raise ValueError(
             f"{os.fspath(path)!r} is not the file of an index, or it is damaged or of another "
-            f"version: {error}."
+            f"version: {str(error)[:500].rstrip('.')}."
         ) from error
-    return header["space"], segments
+
+
+def _read_header(metadata):
+    """Read a header, and check that it is one of an index, and of this format."""
+    if "skpair" not in metadata:
+        raise ValueError("it is a safetensors file, but was not written by skpair")
+    header = json.loads(metadata["skpair"])
+    if type(header) is not dict:
+        raise ValueError(f"its header is {type(header).__name__}, not an object")
+    found = take(header, "format", int), take(header, "kind", str)
+    if found[0] > _FORMAT:
+        raise ValueError(
+            f"it has format {found[0]}, but this version of skpair knows {_FORMAT}: update skpair"
+        )
+    if found != (_FORMAT, "MatchIndex"):
+        raise ValueError(f"its format and kind are {reprlib.repr(found)}")
+    return header
+
+
+# ---- what a file says: nothing of it is believed -------------------------------------------------
+
+
+def _restore(header, tensors, kinds):
+    """Make segments of a header and tensors, whose checksum is right."""
+    check_known(header, "its header", ("format", "kind", "space", "rows"))
+    space, rows = take(header, "space", str, type(None)), take(header, "rows", dict)
+    check_known(rows, "rows", kinds)
+    segments = {kind: _read_kind(tensors, kind, take(rows, kind, dict)) for kind in kinds}
+    widths = {part.embeddings.shape[1] for parts in segments.values() for part in parts}
+    if len(widths) > 1 or 0 in widths:
+        raise ValueError(f"its embeddings have different numbers of columns, or none: {widths}")
+    if widths and space is None:
+        raise ValueError("space must say which networks made its embeddings, but is None")
+    if tensors:
+        raise ValueError(
+            f"it holds tensors that belong to nothing: {reprlib.repr(sorted(tensors))}"
+        )
+    return space, segments
+
+
+def _read_kind(tensors, kind, rows):
+    """Take the tensors of one kind."""
+    check_known(rows, f"rows of {kind}", ("n_segments", "columns"))
+    n_segments, columns = take(rows, "n_segments", int), take(rows, "columns", list)
+    if n_segments < 0 or bool(n_segments) != bool(columns):
+        raise ValueError(f"{kind} have {n_segments} segments and {len(columns)} columns")
+    if columns:
+        _check_columns(kind, columns)
+    parts = tuple(
+        _read_segment(tensors, f"{kind}/{number}", columns) for number in range(n_segments)
+    )
+    ids = [pd.Series(part.ids(), dtype=object) for part in parts]
+    if ids and pd.concat(ids).duplicated().any():
+        raise ValueError(f"some ids of {kind} are there twice")
+    return parts
+
+
+def _check_columns(kind, columns):
+    """Check names and types of columns, as `write` gives them."""
+    for column in columns:
+        if type(column) is not list or [type(part) for part in column] != [str, str]:
+            raise ValueError(
+                f"a column of {kind} must be a name and a type, but is {reprlib.repr(column)}"
+            )
+        name, dtype = column
+        if dtype not in ("str", *TYPES, *DATES):
+            raise ValueError(f"the column {name!r} of {kind} has the type {reprlib.repr(dtype)}")
+    (first, dtype), *metadata = columns
+    if first != "id" or dtype not in ("int64", "str"):
+        raise ValueError(f"{kind} have no ids")
+    check_names([name for name, _ in metadata])
+
+
+def _read_segment(tensors, prefix, columns):
+    """Take the tensors of one segment."""
+    embeddings = _take_array(tensors, f"{prefix}/embeddings", "float32", (None, None))
+    n = len(embeddings)
+    if not n:
+        raise ValueError(f"{prefix} has no rows")
+    segment = Segment(embeddings, {})
+    for place, (name, dtype) in enumerate(columns):
+        read = _read_strings if dtype == "str" else _read_numbers
+        segment.columns[name] = read(tensors, f"{prefix}/{place}", dtype, n)
+    if columns[0][1] == "str" and segment.columns["id"].missing.any():
+        raise ValueError(f"some ids of {prefix} are missing")
+    return segment
+
+
+def _read_numbers(tensors, prefix, dtype, n):
+    stored = "int64" if dtype in DATES else dtype
+    return _take_array(tensors, f"{prefix}/values", stored, (n,)).view(dtype)
+
+
+def _read_strings(tensors, prefix, dtype, n):
+    text = _take_array(tensors, f"{prefix}/text", "uint8", (None,))
+    ends = _take_array(tensors, f"{prefix}/ends", "int64", (n,))
+    missing = _take_array(tensors, f"{prefix}/missing", "bool", (n,))
+    # differences could overflow
+    if ends[0] < 0 or (ends[1:] < ends[:-1]).any() or ends[-1] != len(text):
+        raise ValueError(f"the strings of {prefix} do not follow one another")
+    text.tobytes().decode()
+    starts_within = ends[ends < len(text)]
+    if (text[starts_within] & 0xC0 == 0x80).any():
+        raise ValueError(f"a string of {prefix} ends within a character")
+    if np.diff(ends, prepend=0)[missing].any():
+        raise ValueError(f"strings of {prefix} are missing and have text")
+    return Strings(text, ends, missing)
+
+
+def _take_array(tensors, name, dtype, shape):
+    """Take out a tensor that must be there, of some type and shape; None is any length."""
+    values = take(tensors, name, np.ndarray)
+    del tensors[name]
+    sides = zip(values.shape, shape, strict=False)
+    fits = values.ndim == len(shape) and all(want in (None, side) for side, want in sides)
+    if values.dtype != dtype or not fits:
+        raise ValueError(
+            f"the tensor {name} must hold {dtype} of shape {shape}, but is {values.dtype} of shape "
+            f"{values.shape}"
+        )
+    if dtype == "bool" and (values.view(np.uint8) > 1).any():
+        raise ValueError(f"the tensor {name} holds bytes that are no bool")
+    return values
+
+
+# ---- bytes ---------------------------------------------------------------------------------------
 
 
 def _digest(header, arrays):
@@ -104,93 +230,6 @@ def _digest(header, arrays):
         if not name.endswith("/embeddings"):
             digest.update(array.reshape(-1).view(np.uint8))
     return digest.hexdigest()
-
-
-def _segments(header, tensors):
-    """Take the segments of both kinds; ValueError where they are not such as `write` writes."""
-    check_known(header, "its header", ("format", "kind", "space", "rows"))
-    space = take(header, "space", str, type(None))
-    rows = take(header, "rows", dict)
-    if rows.keys() != {"images", "skeletons"}:
-        raise ValueError(f"its kinds are {reprlib.repr(list(rows))}")
-    segments = {}
-    for kind, described in rows.items():
-        check_known(take(rows, kind, dict), kind, ("n_segments", "columns"))
-        n = take(described, "n_segments", int)
-        columns = take(described, "columns", list)
-        if n < 0 or bool(n) != bool(columns) or (n and space is None):
-            raise ValueError(f"it says {n} segments of {kind}, with {len(columns)} columns")
-        _check_columns(kind, columns)
-        segments[kind] = tuple(_segment(tensors, f"{kind}/{i}", columns) for i in range(n))
-        ids = [segment.ids() for segment in segments[kind]]
-        if ids and pd.Series(np.concatenate(ids)).duplicated().any():
-            raise ValueError(f"ids of its {kind} are there twice")
-    return segments
-
-
-def _check_columns(kind, columns):
-    """Raise unless columns have distinct names, the ids first, and types that are kept."""
-    for column in columns:
-        if type(column) is not list or [type(part) for part in column] != [str, str]:
-            raise ValueError(f"{reprlib.repr(column)} is no name and type of a column of {kind}")
-    names = [name for name, _ in columns]
-    "".join(names).encode()  # half a letter (a lone surrogate) is no text: a ValueError
-    if names and (columns[0][0] != "id" or columns[0][1] not in ("int64", "str")):
-        raise ValueError(f"its {kind} have no ids")
-    if len(set(names)) < len(names) or set(names[1:]) & set(RESERVED):
-        raise ValueError(f"the columns of its {kind} are called {reprlib.repr(names)}")
-    for name, dtype in columns:
-        if not re.fullmatch(r"str|(datetime|timedelta)64\[[a-zA-Z]{1,2}\]", dtype):
-            if dtype not in TYPES:
-                raise ValueError(f"the column {name!r} of its {kind} is of no known type")
-
-
-def _segment(tensors, prefix, columns):
-    """Take the tensors of one segment."""
-
-    def take_values(name, dtype, shape):
-        values = tensors.pop(f"{prefix}/{name}")
-        if np.dtype(dtype).kind in "mM" and values.dtype == np.int64:
-            values = values.view(dtype)
-        fits = len(values.shape) == len(shape) and all(
-            wanted in (None, n) for n, wanted in zip(values.shape, shape, strict=True)
-        )
-        if values.dtype != dtype or not fits:
-            raise ValueError(f"{prefix}/{name} is {values.dtype} of shape {values.shape}")
-        return values
-
-    embeddings = take_values("embeddings", np.float32, (None, None))
-    n = len(embeddings)
-    if 0 in embeddings.shape:
-        raise ValueError(f"{prefix}/embeddings are of the shape {embeddings.shape}")
-    segment = Segment(embeddings, {})
-    for place, (name, dtype) in enumerate(columns):
-        if dtype == "str":
-            text = take_values(f"{place}/text", np.uint8, (None,))
-            ends = take_values(f"{place}/ends", np.int64, (n,))
-            missing = take_values(f"{place}/missing", np.bool_, (n,))
-            segment.columns[name] = Strings(text, ends, missing)
-            _check_strings(segment.columns[name], f"{prefix}/{place}", name == "id")
-        else:
-            segment.columns[name] = take_values(f"{place}/values", dtype, (n,))
-            if dtype == "bool" and segment.columns[name].view(np.uint8).max() > 1:
-                raise ValueError(f"{prefix}/{place} is neither true nor false")
-    return segment
-
-
-def _check_strings(column, where, all_there):
-    """Raise unless strings follow one another, in UTF-8, and missing ones have no text."""
-    lengths = np.diff(column.ends, prepend=0, append=len(column.text))
-    if lengths.min() < 0 or lengths[-1]:
-        raise ValueError(f"the strings of {where} do not follow one another")
-    column.text.tobytes().decode()  # UnicodeDecodeError is a ValueError
-    inner = column.text[column.ends[column.ends < len(column.text)]]
-    if (inner & 0xC0 == 0x80).any():
-        raise ValueError(f"a string of {where} ends within a letter")
-    if column.missing.view(np.uint8).max() > 1 or lengths[:-1][column.missing].any():
-        raise ValueError(f"missing strings of {where} have a text")
-    if all_there and column.missing.any():
-        raise ValueError(f"ids are missing in {where}")
 
 
 def _safetensors(arrays, header):

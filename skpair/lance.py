@@ -10,7 +10,7 @@ from numbers import Integral
 
 import numpy as np
 
-from .columns import Strings
+from .columns import Strings, is_text
 from .stores import KINDS, Hits
 from .training import check_number
 
@@ -28,7 +28,7 @@ class LanceStore:
     makes them approximate. It needs the extra: ``pip install 'skpair[lancedb]'``.
 
     Processes may search beside one another. Only one should add: another one's ids are not seen
-    while rows are on their way.
+    while rows are on their way. Rows of both kinds that are removed by one call go kind by kind.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class LanceStore:
     def known(self, kind, ids):
         """Give those of some ids that are there."""
         id_type = self._id_type(kind)
-        ids = [id_ for id_ in ids if isinstance(id_, id_type)]
+        ids = [id_ for id_ in ids if isinstance(id_, id_type) and _can_be_there(id_)]
         if not ids:
             return []
         found = self._table(kind).search().where(_among(ids)).select(["id"]).to_arrow()
@@ -127,7 +127,7 @@ class LanceStore:
             raise ValueError(
                 f"In a LanceStore, no metadata column can be called {', '.join(map(repr, odd))}: "
                 f"{', '.join(map(repr, _RESERVED))} and what starts with '_' are taken, and "
-                "'.', '`' and NUL stand for something else."
+                "'.', '`' and the character of the code 0 stand for something else."
             )
         vectors = pa.FixedSizeListArray.from_arrays(
             pa.array(embeddings.reshape(-1)), embeddings.shape[1]
@@ -138,23 +138,10 @@ class LanceStore:
             self._table(kind).add(rows)
         else:
             rows = rows.replace_schema_metadata({"skpair": json.dumps({"space": space})})
-            self._tables[kind] = self._make_table(kind, rows)
-
-    def _make_table(self, kind, rows):
-        if self._table(kind) is not None:
-            return self._database.create_table(kind, data=rows, mode="overwrite")
-        try:
-            return self._database.create_table(kind, data=rows)
-        except (OSError, RuntimeError, ValueError) as error:
-            if self._table(kind) is None:
-                raise
-            raise ValueError(
-                f"Another process has made the table {kind!r} in {self.folder!r} at the same time. "
-                "Nothing was added: add these rows again."
-            ) from error
+            self._tables[kind] = self._new_table(kind, rows)
 
     def remove(self, ids):
-        """Remove rows of each kind by their ids, which are there."""
+        """Remove rows by their ids, which are there: a list for each kind."""
         for kind, some in ids.items():
             self._table(kind).delete(_among(some))  # an empty table stays, for searches under way
 
@@ -219,12 +206,31 @@ class LanceStore:
             table.create_index("vector", config=IvfFlat(distance_type="dot", num_partitions=n))
         return self
 
+    def _new_table(self, kind, rows):
+        """Make a table, or a new one in the place of an empty one."""
+        if self._table(kind) is not None:
+            return self._database.create_table(kind, data=rows, mode="overwrite")
+        try:
+            return self._database.create_table(kind, data=rows)
+        except ValueError as error:
+            if "already exists" not in str(error):
+                raise
+            raise FileExistsError(
+                f"Another process has just made the table {kind!r} in {self.folder!r}. Nothing was "
+                "added; do it once more, but let only one process add at a time."
+            ) from error
+
     def _table(self, kind):
         """Open a table, or give None: another process may have made it meanwhile."""
         if kind not in self._tables:
             if kind not in self._database.list_tables(limit=10_000).tables:
                 return None
-            table = self._database.open_table(kind)
+            try:
+                table = self._database.open_table(kind)
+            except ValueError as error:
+                if "was not found" not in str(error):
+                    raise
+                return None  # another process is about to make it
             if b"skpair" not in (table.schema.metadata or {}):
                 raise ValueError(f"The table {kind!r} in {self.folder!r} is not of skpair.")
             self._tables[kind] = table
@@ -241,10 +247,15 @@ def _among(ids):
 
 
 def _quoted(id_):
-    """Spell an id in SQL, which has no literal for the lowest integer."""
     if isinstance(id_, str):
         return "'" + id_.replace("'", "''") + "'"
-    return str(id_) if id_ > -(2**63) else f"({id_ + 1} - 1)"
+    # a minus is an operation, on a number that must be an integer itself
+    return str(id_) if id_ > -(2**63) else f"{id_ + 1} - 1"
+
+
+def _can_be_there(id_):
+    """Tell whether an id is one that a table can hold, and a condition ask for."""
+    return is_text(id_) if isinstance(id_, str) else -(2**63) <= id_ < 2**63
 
 
 def _as_arrow(column):

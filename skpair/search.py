@@ -1,6 +1,7 @@
 """Search one kind with the other: images by skeletons, and skeletons by images."""
 
 import hashlib
+import os
 import threading
 from numbers import Integral
 
@@ -28,7 +29,8 @@ class MatchIndex:
     and a skeleton is that of `PairMatcher.pair_score`.
 
     Searches may run in several threads, beside one another and beside changes: each sees the index
-    as it was at one moment.
+    as it was at one moment. A change that is interrupted, by Ctrl-C too, has taken place as a whole
+    or not at all; a `LanceStore` removes rows of both kinds one kind after the other.
 
     Parameters
     ----------
@@ -283,7 +285,16 @@ class MatchIndex:
         ValueError
             If it is truncated, damaged or not of an index, or the matcher is another one.
         """
-        return cls(matcher, MemoryStore.load(path))
+        index = cls(matcher)
+        index.store = store = MemoryStore.load(path)
+        try:
+            index._check_space()
+            width = matcher.gallery_.images.shape[1]
+            if store.width not in (None, width):
+                raise ValueError(f"Its embeddings have {store.width} columns, not {width}.")
+        except ValueError as error:
+            raise ValueError(f"The index in {os.fspath(path)!r} cannot be used: {error}") from error
+        return index
 
     # ---- steps -----------------------------------------------------------------------------------
 
@@ -320,8 +331,8 @@ class MatchIndex:
         first = self.store.next_id(kind)
         if first + n > 2**63:
             raise ValueError(
-                f"After the highest id of the {kind}, {first - 1}, there are no {n} integers of 64 "
-                "bits: give ids=..., too."
+                f"The highest id of the {kind} is {first - 1}: no {n} integers beyond it fit into "
+                "64 bits, so new ones need ids=..."
             )
         return np.arange(first, first + n, dtype=np.int64)
 

@@ -1,6 +1,6 @@
 """Where an index keeps its rows: embeddings, ids and metadata, in memory or in a mapped file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,63 +28,73 @@ class Hits:
         return cls(nothing, np.empty(0, np.float32), embeddings, {"id": as_series(nothing)})
 
 
+@dataclass(frozen=True)
+class _State:
+    """All that a store holds at one moment."""
+
+    space: str | None = None
+    segments: dict = field(default_factory=lambda: dict.fromkeys(KINDS, ()))  # tuples, by kind
+
+
 class MemoryStore:
     """Rows in memory, or in a file that is mapped into it; searches are exact.
 
     Rows are kept in segments that do not change, each more than twice as long as the next, so that
-    adding moves a row a few times at most, and a search is not disturbed by it.
-
-    A change is made aside and takes its place in one assignment: Ctrl-C finds the rows as they were
-    before it or as they are after it.
+    adding moves a row a few times at most, and a search is not disturbed by it. A change is made
+    aside, and takes place by one assignment: whenever it is interrupted, nothing is half done.
     """
 
     def __init__(self):
-        self._state = None, dict.fromkeys(KINDS, ())  # space and segments: replaced as one
+        self._state = _State()  # which does not change: another one takes its place
 
     @property
     def space(self):
         """Digest of the networks that all embeddings come from, or None."""
-        return self._state[0]
+        return self._state.space
 
     @property
-    def _segments(self):
-        return self._state[1]
+    def width(self):
+        """Count the columns of the embeddings; None where there are no rows."""
+        parts = [part for parts in self._state.segments.values() for part in parts]
+        return parts[0].embeddings.shape[1] if parts else None
 
     def count(self, kind):
         """Count the rows of a kind."""
-        return sum(map(len, self._segments[kind]))
+        return sum(map(len, self._state.segments[kind]))
 
     def types(self, kind):
         """Name the types of the columns, "id" first; empty where there are no rows."""
-        segments = self._segments[kind]
+        segments = self._state.segments[kind]
         return {k: type_of(v) for k, v in segments[0].columns.items()} if segments else {}
 
     def known(self, kind, ids):
         """Give those of some ids that are there."""
-        segments = self._segments[kind]
-        return [id_ for id_ in ids if any(id_ in segment.known_ids for segment in segments)]
+        segments = self._state.segments[kind]
+        return [id_ for id_ in ids if any(id_ in segment.known for segment in segments)]
 
     def next_id(self, kind):
         """Give an integer beyond all ids of a kind, which are integers."""
-        highest = [segment.columns["id"].max() for segment in self._segments[kind]]
+        highest = [segment.columns["id"].max() for segment in self._state.segments[kind]]
         return int(max(highest, default=-1)) + 1
 
     def add(self, kind, embeddings, columns, space):
         """Add rows, with new ids."""
-        new = Segment(embeddings, columns)
-        segments = [*self._segments[kind], new]
+        segments = [*self._state.segments[kind], Segment(embeddings, columns)]
         while len(segments) > 1 and len(segments[-2]) <= 2 * len(segments[-1]):
             segments[-2:] = [merge(segments[-2:])]
-        self._state = space, {**self._segments, kind: tuple(segments)}
+        self._state = _State(space, self._state.segments | {kind: tuple(segments)})
 
     def remove(self, ids):
-        """Remove rows of each kind by their ids, which are there."""
-        left = {kind: _without(self._segments[kind], set(ids.get(kind, ()))) for kind in KINDS}
-        self._state = self.space, left
+        """Remove rows by their ids, which are there: a list for each kind."""
+        segments = dict(self._state.segments)
+        for kind, some in ids.items():
+            left = [segment.without(set(some)) for segment in segments[kind]]
+            segments[kind] = tuple(segment for segment in left if segment is not None)
+        self._state = _State(self._state.space, segments)
 
     def search(self, kind, queries, k, where):
         """Find the `k` best rows for each query: Hits."""
-        segments = self._segments[kind]  # which do not change
+        segments = self._state.segments[kind]  # which do not change
         if not segments:
             return Hits.none(queries)
         starts = np.cumsum([0] + [len(segment) for segment in segments])
@@ -107,24 +117,15 @@ class MemoryStore:
 
     def save(self, path):
         """Write all rows to a file."""
-        index_file.write(path, self.space, self._segments)
+        state = self._state
+        index_file.write(path, state.space, state.segments)
 
     @classmethod
     def load(cls, path):
         """Map a file."""
         store = cls()
-        store._state = index_file.read(path)
+        store._state = _State(*index_file.read(path, KINDS))
         return store
-
-
-def _without(segments, ids):
-    """Give segments without the rows of some ids."""
-    left = []
-    for segment in segments:
-        keep = np.array([id_ not in ids for id_ in segment.ids().tolist()], dtype=bool)
-        if keep.any():
-            left.append(segment if keep.all() else segment.subset(np.flatnonzero(keep)))
-    return tuple(left)
 
 
 def _gather(segments, starts, rows, values_of):

@@ -615,6 +615,7 @@ def test_shared_drawings_are_told_apart_from_shared_photographs(digits):
         encoded = encode_splits(encoder, X, y, cv=2)
         compare({"a": image_only()}, **encoded, scoring="accuracy")
     assert len(caught) == 1 and "very same image" not in str(caught[0].message)
+    encode_splits(encoder, X, y, cv=2, groups=np.arange(len(y)))  # of specimens
     X[y == 0] = X[y == 0][0]
     with pytest.warns(UserWarning, match="same image.*too good.*same skeleton") as caught:
         encoded = encode_splits(encoder, X, y, cv=2)
