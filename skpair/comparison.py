@@ -579,8 +579,10 @@ def _suits(scorer, estimator):
 
 
 def _check_rows(X, y, groups):
-    """Check that X, y and groups are of one length."""
+    """Check that X, y and groups are of one length, and that of the last two none is missing."""
     check_consistent_length(X, y, groups)
+    for name, labels in (("y", y), ("groups", groups)):
+        pairs.check_no_gaps(name, labels)
     return column_or_1d(y), None if groups is None else column_or_1d(groups)
 
 

@@ -291,6 +291,10 @@ class Decisions:
         """Check `unknown_label`, and give it in the kind of the cases."""
         if self.unknown_label is None:
             return None
+        if np.ndim(self.unknown_label):
+            raise ValueError(
+                f"unknown_label must be one label or None, got {self.unknown_label!r}."
+            )
         (label,) = gallery.as_labels([self.unknown_label], self.classes_, "unknown_label")
         if label in self.classes_:
             raise ValueError(

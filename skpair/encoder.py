@@ -38,7 +38,7 @@ def check_cases(y):
             "fit requires y to be passed, but the target y is None: give the case of each row."
         )
     y = column_or_1d(y, warn=True)
-    training.check_no_gaps("y", y)
+    pairs.check_no_gaps("y", y)
     if y.dtype.kind == "f":
         assert_all_finite(y, input_name="y")
     try:

@@ -8,7 +8,7 @@ from scipy.special import expit
 from sklearn.utils import column_or_1d
 
 from .nearest import top_k
-from .training import check_no_gaps
+from .pairs import check_no_gaps
 
 #: Most numbers that a block of similarities holds at once.
 _BLOCK = 2**24

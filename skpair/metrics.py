@@ -24,7 +24,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import unique_labels
 
-from .training import check_choice, check_no_gaps, check_number
+from .pairs import check_no_gaps
+from .training import check_choice, check_number
 
 # ---- pairs ---------------------------------------------------------------------------------------
 

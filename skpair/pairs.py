@@ -265,9 +265,19 @@ def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
                 "(n,). Images and skeletons given apart are followed by their cases: "
                 "fit(X_img, X_skel, y)."
             )
+        check_no_gaps("y", y)
         return X, y
+    check_no_gaps("y", rest[0])
     X = _table(X)
     return stack_pairs(X, y, size=image_size if pixels.is_ragged(X) else None, ink=ink), rest[0]
+
+
+def check_no_gaps(name, labels):
+    """Check that no label is missing: (n,) of any kind; None, and what is no column, may pass."""
+    labels = np.asarray(labels, dtype=object)
+    missing = np.flatnonzero(pd.isna(labels)) if labels.ndim == 1 else ()
+    if len(missing):
+        raise ValueError(f"{name} holds missing labels, first in row {missing[0]} (NaN or None).")
 
 
 def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
@@ -617,7 +627,8 @@ def _validate_rows(estimator, X, name, *, y="no_validation", reset=False):
         _check_file_rows(X)
         X = X[list(KINDS)] if _is_frame(X) else X
         checks = {"skip_check_array": True}
-    checked = validate_data(estimator, X, y, reset=reset, **checks)
+    with np.errstate(over="ignore", invalid="ignore"):  # too large for float32: the check says so
+        checked = validate_data(estimator, X, y, reset=reset, **checks)
     X, y = checked if isinstance(checked, tuple) else (checked, None)
     if name == "pixels":
         pixels.check_range(X)
@@ -698,6 +709,8 @@ def _paths(X, index):
     if _is_frame(X):
         if kind not in X.columns:
             raise ValueError(f"X is {_describe(X)}; the column {kind!r} is missing.")
+        if list(X.columns).count(kind) > 1:
+            raise ValueError(f"X is {_describe(X)}; the column {kind!r} is there more than once.")
         column = np.asarray(X[kind], dtype=object)
     else:
         columns = X.astype(object).reshape(len(X), -1)
@@ -783,7 +796,7 @@ def _check_two_columns(X):
 
 
 def _check_pixel_rows(X):
-    if X.ndim != 4 or X.shape[1] not in (2, 4):
+    if X.ndim != 4 or X.shape[1] not in (2, 4) or 0 in X.shape[2:]:
         raise ValueError(
             f"X is {_describe(X)}, but rows of pixels have the shape (n, C + 1, H, W): 1 or 3 "
             "channels of the image and the skeleton as the last, so 2 or 4 in all. "

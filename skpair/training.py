@@ -10,7 +10,6 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.utils import check_random_state
 from skorch import NeuralNet
@@ -103,11 +102,10 @@ def resolve_device(device):
         return "cuda" if "cuda:0" in there else "cpu"
     try:
         asked = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"device={device!r} is not 'auto' or a device of torch: {reason}"
-        ) from None
+    except RuntimeError as error:
+        raise ValueError(f"device={device!r} is not 'auto' or a device of torch: {error}") from None
+    except TypeError:
+        raise ValueError(f"device must be 'auto', 'cpu' or the like, got {device!r}.") from None
     if asked.type != "cpu" and f"{asked.type}:{asked.index or 0}" not in there:
         raise ValueError(
             f"device={device!r} is not there. This machine has {', '.join(map(repr, there))}; "
@@ -157,13 +155,6 @@ def check_choice(name, value, known, also=""):
     if not (isinstance(value, str) and value in known):
         names = ", ".join(map(repr, known))
         raise ValueError(f"{name}={value!r} is unknown; known are {names}{also}.")
-
-
-def check_no_gaps(name, labels):
-    """Check that no label is missing: (n,) of any kind."""
-    missing = np.flatnonzero(pd.isna(labels))
-    if len(missing):
-        raise ValueError(f"{name} holds missing labels, first in row {missing[0]} (NaN or None).")
 
 
 def check_nested_parameters(estimator, parameters, advice):

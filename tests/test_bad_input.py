@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -50,6 +51,8 @@ from skpair.training import DivergenceError, _devices
         ({"device": "abacus"}, "device='abacus'"),
         ({"device": "cuda:99"}, "device='cuda:99' is not there. This machine has 'cpu'"),
         ({"device": "meta"}, "device='meta' is not there. This machine has 'cpu'"),
+        ({"device": None}, "device must be 'auto', 'cpu' or the like, got None"),
+        ({"unknown_label": [1]}, r"unknown_label must be one label or None, got \[1\]"),
         ({"random_state": "a"}, "cannot be used to seed"),
         ({"encoder": "resnet18"}, "encoder must be a PairEncoder or None, got 'resnet18'"),
         ({"encoder": LogisticRegression()}, "encoder must be a PairEncoder or None"),
@@ -179,6 +182,39 @@ def test_odd_labels(layouts, layout, labels, message):
     for estimator in (PairMatcher(max_epochs=1), PairEncoder(max_epochs=1)):
         with pytest.raises((ValueError, TypeError), match=message):
             estimator.fit(X, labels(y))
+
+
+@pytest.mark.parametrize("dtype", ["string", "str", "category", object, "Float64"])
+@pytest.mark.parametrize("layout", ["pixels", "features", "files"])
+def test_missing_labels_of_any_table(layouts, layout, dtype):
+    X, y = layouts[layout]
+    labels = pd.Series(y).astype("string") if dtype != "Float64" else pd.Series(y).astype("Float64")
+    labels = labels.mask(np.arange(len(y)) == 7).astype(dtype)
+    for estimator in (PairMatcher(max_epochs=1), PairEncoder(max_epochs=1)):
+        with pytest.raises(ValueError, match="y holds missing labels, first in row 7"):
+            estimator.fit(X, labels)
+
+
+def test_numbers_beyond_float32(features):
+    X, y = features
+    with pytest.raises(ValueError, match="infinity or a value too large for dtype"):
+        PairMatcher().fit(X.astype(float) * 1e300, y)  # and no warning of numpy's
+
+
+def test_pictures_without_a_side(digits):
+    X, y = digits
+    with pytest.raises(ValueError, match=r"shape \(90, 2, 0, 16\), but rows of pixels"):
+        PairMatcher().fit(X[:, :, :0], y)
+
+
+def test_a_column_that_is_there_twice(files):
+    X, y = files
+    twice = pd.concat([X, X[["image"]]], axis=1)
+    matcher = PairMatcher(PairEncoder(frozen=True, image_size=16), max_epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match="the column 'image' is there more than once"):
+        matcher.predict(twice)
+    with pytest.raises(ValueError, match="(?s)unique column names.*'image' 2 times"):
+        matcher.fit(twice, y)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -639,6 +639,21 @@ def test_a_number_of_folds_keeps_groups_together(features, function):
         assert not set(encoded.groups[train]) & set(encoded.groups[test])
 
 
+@pytest.mark.parametrize("kind", ["numbers", "text", "object"])
+def test_missing_groups_are_refused(features, kind):
+    X, y = features
+    groups = pd.Series(np.arange(len(y)) // 3, dtype=float)
+    groups = groups if kind == "numbers" else groups.astype(str)
+    groups = groups.astype(object) if kind == "object" else groups
+    groups = groups.mask(np.arange(len(y)) >= 5)
+    for ask in (
+        lambda: compare({"a": image_only()}, X, y, cv=2, groups=groups),
+        lambda: encode_splits(PairEncoder(frozen=True), X, y, groups=groups),
+    ):
+        with pytest.raises(ValueError, match="groups holds missing labels, first in row 5"):
+            ask()
+
+
 def test_a_number_of_inner_folds_keeps_groups_together(features):
     X, y = features
     groups = np.random.default_rng(0).permutation(np.arange(len(y)) // 3)

@@ -786,7 +786,7 @@ def test_files_unlike_those_of_fit_say_why(frame):
         estimator.predict(photographs())
     with pytest.raises(ValueError, match="column 'image' is missing"):
         estimator.predict(frame[["skeleton"]])
-    with pytest.raises(ValueError, match="y contains NaN"):
+    with pytest.raises(ValueError, match="y holds missing labels, first in row 5"):
         NearestMean().fit(frame, [1.0, 2, 1, 2, 1, np.nan])
     with pytest.raises(ValueError, match="requires y"):
         NearestMean().fit(frame, None)
