@@ -88,9 +88,12 @@ def compare(
         The metric by which each `param_grid` is searched. None means the first that the
         estimator has.
     groups : array-like of shape (n,) or None, default=None
-        Specimen, sample or drawing of each row, for the splitter. `inner_cv` gets them, too.
+        Specimen, sample or drawing of each row, for the splitter. `inner_cv` gets them, too, and
+        so does the `cv` of a search that is among the estimators.
     inner_cv : int, splitter or None, default=None
-        The splits in which hyper-parameters are chosen. None means three stratified folds.
+        The splits in which hyper-parameters are chosen. None means three stratified folds. These,
+        and a number of folds, keep `groups` together. The `cv` of a search of your own is taken
+        as it is: where its splitter, as that of a number, ignores groups, scikit-learn warns.
     n_seeds : int, default=1
         How often each split is fitted, with another seed; tables and tests take the means.
     n_jobs : int or None, default=None
@@ -159,6 +162,7 @@ def compare(
                     error_score="raise",
                 )
             searched = grid is not None or hasattr(estimator, "refit")
+            grouped = groups is not None and _is_search(candidate)
             try:
                 results = cross_validate(
                     candidate,
@@ -167,7 +171,7 @@ def compare(
                     scoring=scoring,
                     cv=splits,
                     n_jobs=n_jobs,
-                    params={} if grid is None or groups is None else {"groups": groups},
+                    params={"groups": groups} if grouped else {},
                     return_estimator=searched,
                     error_score="raise",
                 )
@@ -638,6 +642,11 @@ def _inner_cv(inner_cv, groups, seed):
     return kind(3, shuffle=True, random_state=seed)
 
 
+def _is_search(estimator):
+    """Whether it is a search, whose `fit` takes groups; others that refit have no `error_score`."""
+    return hasattr(estimator, "refit") and hasattr(estimator, "error_score")
+
+
 #: What the very same picture on both sides of a split means, by its kind.
 _SHARED = {
     "image": "scores are too good: pass `groups` that keep copies of an image in one fold, or "
@@ -654,10 +663,12 @@ def _warn_duplicates(X, splits, groups):
     """
     told = []
     for kind, half in zip(pairs.KINDS, pairs.split_rows(X), strict=True):
+        if kind == "skeleton" and groups is not None:
+            continue
         content, _ = pd.factorize(np.array([_digest(row) for row in half], dtype=object))
         twice = [test[np.isin(content[test], content[train])] for train, test in splits]
         worst = max(twice, key=len)
-        if len(worst) and (kind == "image" or groups is None):
+        if len(worst):
             shown = ", ".join(map(str, worst[:5])) + (", ..." if len(worst) > 5 else "")
             told.append(
                 f"{len(worst)} test rows hold the very same {kind} as a training row (rows "

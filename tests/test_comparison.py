@@ -17,6 +17,7 @@ from sklearn.metrics import recall_score
 from sklearn.model_selection import (
     GridSearchCV,
     LeaveOneGroupOut,
+    RandomizedSearchCV,
     RepeatedStratifiedKFold,
     StratifiedGroupKFold,
     StratifiedKFold,
@@ -661,6 +662,42 @@ def test_a_number_of_inner_folds_keeps_groups_together(features):
     for train, test in together.split(X, y, groups):
         assert not set(groups[train]) & set(groups[test])
     assert _inner_cv(3, None, 0) == 3
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        GridSearchCV(RowsSeen(), {"tag": [0, 1]}, cv=StratifiedGroupKFold(3)),
+        RandomizedSearchCV(RowsSeen(), {"tag": [0, 1]}, n_iter=2, cv=StratifiedGroupKFold(3)),
+    ],
+)
+def test_a_search_among_the_estimators_gets_the_groups(search):
+    y = np.tile([0, 1], 30)
+    groups = np.repeat(np.arange(12), 5)
+    X = np.stack([np.arange(60), np.random.default_rng(0).normal(size=60)], axis=1)
+    RowsSeen.fits.clear()
+    compare({"a": search}, X, y, cv=2, groups=groups, scoring="accuracy", random_state=0)
+    assert len(RowsSeen.fits) == 2 * (2 * 3 + 1)
+    for seen in RowsSeen.fits:
+        for group in range(12):
+            together = set(np.flatnonzero(groups == group))
+            assert together <= seen or not together & seen
+
+
+def test_a_search_that_ignores_the_groups_is_warned_of(features):
+    X, y = features
+    groups = np.arange(len(y)) // 3
+    search = GridSearchCV(image_only(), {"classifier__C": [0.01]}, cv=2)
+    with pytest.warns(UserWarning, match="groups parameter is ignored by StratifiedKFold"):
+        compare({"a": search}, X, y, cv=2, groups=groups, scoring="accuracy")
+
+
+def test_what_refits_without_a_search_gets_no_groups(features):
+    X, y = features
+    tuned = TunedThresholdClassifierCV(image_only(), cv=2)
+    groups = np.arange(len(y)) // 3
+    result = compare({"a": tuned}, X, y == 0, cv=2, groups=groups, scoring="accuracy")
+    assert len(result.fits) == 2
 
 
 def test_groups_that_hold_the_leak_calm_the_warning(features):
