@@ -590,12 +590,16 @@ def _check_rows(X, y, groups):
     return column_or_1d(y), None if groups is None else column_or_1d(groups)
 
 
+def _folds(cv, groups):
+    """Turn a number of folds into such as keep groups together, where there are groups."""
+    together = isinstance(cv, Integral) and groups is not None
+    return StratifiedGroupKFold(cv) if together else cv
+
+
 def _splits(cv, X, y, groups, seed):
     """List the splits, so that they are the same for all."""
     if cv is not None:
-        if isinstance(cv, Integral) and groups is not None:
-            cv = StratifiedGroupKFold(cv)
-        splits = check_cv(cv, y, classifier=True).split(X, y, groups)
+        splits = check_cv(_folds(cv, groups), y, classifier=True).split(X, y, groups)
         return _distinct([_as_rows(split, len(y), i) for i, split in enumerate(splits)])
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     repeats = (kind(2, shuffle=True, random_state=(seed + i) % 2**32) for i in range(5))
@@ -634,10 +638,8 @@ def _distinct(splits):
 
 
 def _inner_cv(inner_cv, groups, seed):
-    if isinstance(inner_cv, Integral) and groups is not None:
-        return StratifiedGroupKFold(inner_cv)
     if inner_cv is not None:
-        return inner_cv
+        return _folds(inner_cv, groups)
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     return kind(3, shuffle=True, random_state=seed)
 

@@ -12,7 +12,7 @@ from . import pairs
 from .calibration import PairCounts
 from .encoder import check_cases
 from .matcher import PairMatcher
-from .training import check_nested_parameters
+from .training import NestedParameters
 
 
 def image_only(classifier=None):
@@ -86,7 +86,7 @@ def _standardized(classifier):
     return make_pipeline(StandardScaler().set_output(transform="default"), classifier)
 
 
-class _Control(ClassifierMixin, BaseEstimator):
+class _Control(NestedParameters, ClassifierMixin, BaseEstimator):
     """What the controls with a `fit` of their own share."""
 
     def _fit_rows(self, X, y):
@@ -99,12 +99,6 @@ class _Control(ClassifierMixin, BaseEstimator):
         images, skeletons, self.layout_, y = pairs.fit_pairs(self, X, y)
         self.classes_, codes = check_cases(y)
         return images.read(slice(None)), skeletons.read(slice(None)), codes
-
-    def set_params(self, **params):
-        """Set parameters, also those of the estimator that is given."""
-        advice = {"classifier": "a classifier", "matcher": "a PairMatcher"}
-        check_nested_parameters(self, params, advice)
-        return super().set_params(**params)
 
     def _images(self, X):
         check_is_fitted(self)

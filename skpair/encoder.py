@@ -58,7 +58,7 @@ def check_cases(y):
     return classes, codes
 
 
-def warn_of_lookalikes(cases, new=None, stacklevel=3):
+def warn_of_lookalikes(cases, new=None):
     """Warn of cases whose labels differ by upper case or outer spaces only.
 
     Parameters
@@ -67,8 +67,6 @@ def warn_of_lookalikes(cases, new=None, stacklevel=3):
         The cases.
     new : ndarray or None
         Some of them: only what looks like one of these is told. None: all.
-    stacklevel : int
-        Of the warning.
     """
     alike = {}
     for case in cases.tolist():
@@ -84,11 +82,13 @@ def warn_of_lookalikes(cases, new=None, stacklevel=3):
             "These labels differ by upper case or outer spaces only, and are different cases: "
             f"{'; '.join(map(repr, alike))}. If they are one, give them one label.",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=pairs.users_level(),
         )
 
 
-class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class PairEncoder(
+    training.NestedParameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Encode images and skeletons with two networks: the first stage of the method.
 
     Each kind has a network of its own (a *tower*). Unless it is frozen, `fit` trains it to name
@@ -251,7 +251,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         needs_cases = self.__sklearn_tags__().target_tags.required
         if needs_cases:
             self.classes_, codes = check_cases(y)
-            warn_of_lookalikes(self.classes_, stacklevel=4)
+            warn_of_lookalikes(self.classes_)
         checkpoint.claim((images, skeletons))
         images, skeletons = images.take(rows), skeletons.take(rows)
         seed = checkpoint.seed("encoder", self.random_state)
@@ -282,27 +282,11 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             The first half encodes the image, the rest the skeleton; `d` is the width of the wider
             tower, the other is padded with zeros.
         """
-        return np.hstack(self.encode_pairs(X, *rest))
-
-    def encode_pairs(self, X, *rest):
-        """Encode both kinds of every row, each kind for itself.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame
-            As `transform` takes it.
-        *rest : array-like
-            The skeletons, in the form ``encode_pairs(X_img, X_skel)``.
-
-        Returns
-        -------
-        images, skeletons : ndarray of shape (n, d), float32
-            The two halves of the columns of `transform`, whatever `set_output` says.
-        """
         check_is_fitted(self)
-        return self._encode_halves(*pairs.pair_halves(self, X, rest))
+        return np.hstack(self._encode_halves(*pairs.pair_halves(self, X, rest)))
 
     def _encode_halves(self, images, skeletons):
+        """Encode both kinds, each for itself, whatever `set_output` says of `transform`."""
         return (
             self._encode(self.towers_.image, images),
             self._encode(self.towers_.skeleton, skeletons),
@@ -375,7 +359,7 @@ class PairEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 "memory will not find these encodings again: the frozen towers start at random, "
                 "so every fit has others. Give random_state an integer, or weights.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=pairs.users_level(),
             )
 
     def _frozen_kinds(self):

@@ -145,8 +145,8 @@ def _read_kind(tensors, kind, rows):
     parts = tuple(
         _read_segment(tensors, f"{kind}/{number}", columns) for number in range(n_segments)
     )
-    ids = [pd.Series(part.ids(), dtype=object) for part in parts]
-    if ids and pd.concat(ids).duplicated().any():
+    ids = [part.ids() for part in parts]
+    if ids and pd.Series(np.concatenate(ids), dtype=ids[0].dtype).duplicated().any():
         raise ValueError(f"some ids of {kind} are there twice")
     return parts
 

@@ -30,7 +30,12 @@ _THRESHOLD_ROWS = 500
 
 
 class PairMatcher(
-    Decisions, ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+    Decisions,
+    training.NestedParameters,
+    ClassNamePrefixFeaturesOutMixin,
+    ClassifierMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     r"""Match images with skeletons of the same case, by N-pair loss.
 
@@ -298,6 +303,7 @@ class PairMatcher(
         self._check_unknown_label()
         with Checkpoint(self.checkpoint, self, codes) as checkpoint:
             self.net_ = self._learn(encoder, X, images, skeletons, codes, checkpoint)
+        self.__dict__.pop("left_out_", None)
         return self
 
     def predict(self, X):
@@ -501,27 +507,6 @@ class PairMatcher(
         training.check_number("n_neighbors", n_neighbors, Integral, 1, high=known + 1)
         return gallery.nearest(images, self.gallery_.skeletons, n_neighbors, self.loss_)
 
-    def set_params(self, **params):
-        """Set parameters, those of the encoder as ``encoder__lr=0.001``.
-
-        Parameters
-        ----------
-        **params : dict
-            By name.
-
-        Returns
-        -------
-        self : object
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter, or no encoder that has it: give one first.
-        """
-        advice = {"encoder": "a PairEncoder, as in PairMatcher(PairEncoder()),"}
-        training.check_nested_parameters(self, params, advice)
-        return super().set_params(**params)
-
     # ---- files -----------------------------------------------------------------------------------
 
     def save(self, path):
@@ -680,7 +665,7 @@ class PairMatcher(
             warnings.warn(
                 f"These cases have one row only, which cannot be held out for early stopping: "
                 f"{self.classes_[codes[alone]].tolist()}.",
-                stacklevel=3,
+                stacklevel=pairs.users_level(),
             )
         n_cases = len(np.unique(codes[~alone]))
         held_out = max(n_cases, round(self.validation_fraction * len(rows)))
@@ -868,10 +853,11 @@ class PairMatcher(
         precision = training.resolve_precision(self.precision, device, half.layout)
         layer = getattr(self.layers_, half.kind)
         embedded = training.encode(layer, half, self.batch_size, device, precision)
-        if not layer.normalize:
-            # a dot product is no longer than both lengths multiplied
-            square = np.einsum("nd,nd->n", embedded, embedded)[:, None]
-            training.check_finite(square, half.kind, half.rows)
+        # a dot product is no longer than both lengths multiplied
+        square = np.einsum("nd,nd->n", embedded, embedded)
+        if layer.normalize:  # what is too long for float32 was divided by an infinite length
+            square = np.where(square == 0, np.inf, square)
+        training.check_finite(square[:, None], half.kind, half.rows)
         return embedded
 
     def _embed_images(self, X):

@@ -822,7 +822,7 @@ def _check_files(*halves):
             f"Of {len(files)} file(s) with several pages or frames, only the first one is read: "
             f"{shown}. Save each page that counts as a file of its own.",
             UserWarning,
-            stacklevel=_users_level(),
+            stacklevel=users_level(),
         )
 
 
@@ -834,11 +834,11 @@ def _warn_blank(blank):
             f"The skeleton is blank in {len(rows)} row(s): {shown}. They tell nothing about "
             "their cases; check the drawings, or `ink` if lines and ground are mixed up.",
             UserWarning,
-            stacklevel=_users_level(),
+            stacklevel=users_level(),
         )
 
 
-def _users_level():
+def users_level():
     """Count the frames from the caller to the user's code, for `warnings.warn`."""
     level, frame = 1, sys._getframe(1)
     own = ("skpair", "sklearn")

@@ -197,14 +197,13 @@ def load(cls, path, device, given):
 def warn_of_left_out(matcher):
     """Warn before a training of a loaded matcher that lacks what its file could not hold."""
     missing = _still_left_out(matcher)
-    matcher.__dict__.pop("left_out_", None)
     if missing:
         warnings.warn(
             f"The file that this {type(matcher).__name__} was loaded from does not hold "
             f"{', '.join(missing)}, which a training needs: defaults are in their place. Set them "
             "by set_params, or give them to load by name.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=pairs.users_level(),
         )
 
 

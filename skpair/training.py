@@ -97,19 +97,19 @@ def draw_seed(random_state):
 
 def resolve_device(device):
     """Turn "auto" into the best device there is; ValueError for one that is not there."""
-    there = _devices()
     if device == "auto":
-        return "cuda" if "cuda:0" in there else "cpu"
+        return "cuda" if "cuda:0" in _devices() else "cpu"
     try:
         asked = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"device={device!r} is not 'auto' or a device of torch: {error}") from None
     except TypeError:
         raise ValueError(f"device must be 'auto', 'cpu' or the like, got {device!r}.") from None
-    if asked.type != "cpu" and f"{asked.type}:{asked.index or 0}" not in there:
+    # for the CPU, no GPU is woken up
+    if asked.type != "cpu" and f"{asked.type}:{asked.index or 0}" not in _devices():
         raise ValueError(
-            f"device={device!r} is not there. This machine has {', '.join(map(repr, there))}; "
-            "device='auto' takes the best."
+            f"device={device!r} is not there. This machine has "
+            f"{', '.join(map(repr, _devices()))}; device='auto' takes the best."
         )
     return str(asked)
 
@@ -157,29 +157,46 @@ def check_choice(name, value, known, also=""):
         raise ValueError(f"{name}={value!r} is unknown; known are {names}{also}.")
 
 
-def check_nested_parameters(estimator, parameters, advice):
-    """Raise where `set_params` is given a parameter of something that has none.
+#: What to give as a parameter, so that it has parameters of its own.
+_NESTED = {
+    "encoder": "a PairEncoder, as in PairMatcher(PairEncoder()),",
+    "classifier": "a classifier",
+    "matcher": "a PairMatcher",
+}
 
-    Parameters
-    ----------
-    estimator : BaseEstimator
-        Whose `set_params` it is.
-    parameters : dict
-        What it is given, such as ``{"encoder__lr": 0.1}``.
-    advice : dict of str to str
-        By the name of a parameter: what to give as one that has parameters.
-    """
-    known = estimator.get_params(deep=False)
-    for name in parameters:
-        outer, nested, _ = name.partition("__")
-        owner = parameters.get(outer, known.get(outer))
-        if not nested or outer not in known:
-            continue  # scikit-learn knows what to say
-        if isinstance(owner, type) or not hasattr(owner, "set_params"):
-            what = f" Give {advice[outer]} first." if outer in advice else ""
-            raise ValueError(
-                f"{name} cannot be set: {outer}={owner!r} has no parameters of its own.{what}"
-            )
+
+class NestedParameters:
+    """A `set_params` that says which parameter has none of its own: a mixin for estimators."""
+
+    def set_params(self, **params):
+        """Set parameters, and those of the estimators among them, as ``encoder__lr=0.001``.
+
+        Parameters
+        ----------
+        **params : dict
+            By name.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or what has it is yet to be given.
+        """
+        known = self.get_params(deep=False)
+        for name in params:
+            outer, nested, _ = name.partition("__")
+            owner = params.get(outer, known.get(outer))
+            if not nested or outer not in known:
+                continue  # scikit-learn knows what to say
+            if isinstance(owner, type) or not hasattr(owner, "set_params"):
+                what = f" Give {_NESTED[outer]} first." if outer in _NESTED else ""
+                raise ValueError(
+                    f"{name} cannot be set: {outer}={owner!r} has no parameters of its own.{what}"
+                )
+        return super().set_params(**params)
 
 
 def check_parameters(estimator):

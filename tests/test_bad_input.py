@@ -260,9 +260,6 @@ def test_strings_for_pixels(digits):
         PairMatcher().fit(X.astype(str), y)
 
 
-TOO_LARGE = 3e38  # finite, but what a layer makes of it is not
-
-
 @pytest.mark.parametrize(
     "ask",
     [
@@ -284,13 +281,13 @@ TOO_LARGE = 3e38  # finite, but what a layer makes of it is not
         lambda m, X, y: m.calibrate_novelty(X),
     ],
 )
-def test_rows_whose_embeddings_are_no_numbers_are_named(features, ask):
+@pytest.mark.parametrize("value", [1e21, 1e30, 3e38])  # finite, but no length is
+def test_rows_whose_embeddings_are_no_numbers_are_named(features, ask, value):
     X, y = features
-    X = X / 1000  # in units of which 3e38 is no float32
     matcher = PairMatcher(max_epochs=1, unknown_label=-1, random_state=0).fit(X, y)
     before = matcher.__dict__.copy()
     bad = X[:6].copy()
-    bad[[3, 5]] = TOO_LARGE
+    bad[[3, 5]] = value
     with pytest.raises(ValueError, match="Row 3: the network makes numbers of its .* not finite"):
         ask(matcher, bad, y[:6])
     for name, value in matcher.__dict__.items():
@@ -361,6 +358,22 @@ def test_weights_that_are_no_numbers_at_the_end(features, early_stopping, monkey
     assert NoGradient.calls == 8
     with pytest.raises(NotFittedError):
         check_is_fitted(matcher)
+
+
+@pytest.mark.parametrize("name", ["image_encoder__x", "memory__x", "augment__x", "weights__x"])
+def test_parameters_of_what_has_none_in_an_encoder(name):
+    with pytest.raises(ValueError, match=f"^{name} cannot be set: .* has no parameters of its own"):
+        PairEncoder().set_params(**{name: 1})
+    with pytest.raises(ValueError, match=f"^{name} cannot be set: .* has no parameters of its own"):
+        PairMatcher(PairEncoder()).set_params(**{f"encoder__{name}": 1})
+
+
+def test_the_cpu_is_taken_without_a_look_at_others(features, monkeypatch):
+    def refuse():
+        raise AssertionError("asked for devices")
+
+    monkeypatch.setattr(training, "_devices", refuse)
+    PairMatcher(device="cpu", max_epochs=1).fit(*features).predict(features[0])
 
 
 @pytest.mark.parametrize("name", ["encoder__lr", "loss__margin", "callbacks__patience"])

@@ -528,47 +528,6 @@ def test_clear(X, tmp_path):
     assert encode(X, cache)[1] >= 2 * len(X)
 
 
-@pytest.mark.parametrize("moment", ["_find", "_store"])
-def test_what_encodes_survives_a_clear(X, tmp_path, monkeypatch, moment):
-    cache = EncodingCache(tmp_path)
-    expected, _ = encode(X, cache)
-    inner = getattr(EncodingCache, moment)
-    cleared = []
-
-    def then_clear(self, *args):
-        given = inner(self, *args)
-        cleared.append(EncodingCache(tmp_path).clear())
-        return given
-
-    monkeypatch.setattr(EncodingCache, moment, then_clear)
-    again, _ = encode(X + np.uint8(0), cache)
-    if moment == "_find":
-        np.testing.assert_array_equal(again, expected)
-    monkeypatch.undo()
-    with cache._database() as database:  # another one reads while it is cleared
-        assert database.execute("SELECT count(*) FROM encodings").fetchone()[0] == len(cache)
-    cache.clear()
-    assert len(cache) == 0
-    np.testing.assert_array_equal(encode(X, cache)[0], expected)
-
-
-def test_a_full_disk_is_named(X, tmp_path, monkeypatch):
-    connect = sqlite3.connect
-
-    def small(*args, **kwargs):
-        database = connect(*args, **kwargs)
-        database.execute("PRAGMA max_page_count = 3")
-        return database
-
-    monkeypatch.setattr(sqlite3, "connect", small)
-    message = r"cannot be used: database or disk is full. No space left on device: make room"
-    with pytest.raises(OSError, match=message):
-        EncodingCache(tmp_path)._store({bytes([i]) * 20: bytes(30_000) for i in range(9)})
-    monkeypatch.undo()
-    EncodingCache(tmp_path).clear()
-    assert encode(X, tmp_path)[1] > 0
-
-
 def test_joblibs_memory_keeps_and_clears_encodings(X, tmp_path):
     store = joblib.Memory(tmp_path, verbose=0)
     encode(X, store)

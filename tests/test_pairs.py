@@ -1,6 +1,8 @@
 import os
 import pickle
 import stat
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -855,3 +857,16 @@ def test_colour_drawings_are_read_as_their_files_are(tmp_path, ink, mode, layout
     images = np.zeros((len(drawings), 16, 16), np.uint8)
     X = stack_pairs(images, drawings, size=16 if layout == "ragged" else None, ink=ink)
     np.testing.assert_array_equal(X[0, 1] > 0, expected)
+
+
+def test_a_pipe_does_not_keep_the_interpreter(tmp_path):
+    fifo = tmp_path / "pipe.png"
+    os.mkfifo(fifo)
+    code = (
+        "import sys, numpy as np; from skpair import PairEncoder\n"
+        f"X = np.array([[{str(fifo)!r}] * 2] * 3, dtype=object)\n"
+        "try:\n    PairEncoder(frozen=True).fit(X)\n"
+        "except OSError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
+    assert "is not a file" in done.stdout, done.stderr

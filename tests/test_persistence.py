@@ -472,6 +472,8 @@ def test_what_only_a_training_needs_is_left_out(digits, path, tmp_path):
     names = "callbacks, encoder__augment, encoder__memory, random_state"
     loaded = PairMatcher.load(path)  # silently: it may be for naming only
     assert loaded.left_out_ == names.split(", ")
+    with pytest.warns(UserWarning, match="does not hold"), pytest.raises(ValueError):
+        loaded.fit(X, y[:-1])
     with pytest.warns(UserWarning, match=f"does not hold {names}, which") as caught:
         loaded.fit(X, y).fit(X, y)
     assert len(caught) == 1 and caught[0].filename == __file__
