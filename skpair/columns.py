@@ -165,12 +165,33 @@ def as_before(kind, types, columns):
     for name, dtype in types.items():
         column, given = columns[name], type_of(columns[name])
         if given != dtype:
-            if "str" in (given, dtype) or not np.can_cast(given, dtype):
-                what = "ids" if name == "id" else f"The metadata column {name!r}"
+            what = "ids" if name == "id" else f"The metadata column {name!r}"
+            if not _can_become(given, dtype):
                 raise ValueError(f"{what} of the {kind}: {dtype} before, but now {given}.")
-            column = column.astype(dtype)
+            column = _as_type(f"{what} of the {kind}", column, dtype)
         ordered[name] = column
     return ordered
+
+
+def _can_become(given, dtype):
+    """Tell whether values of a type mean the same in another; numbers are no durations."""
+    if "str" in (given, dtype) or (given in DATES) != (dtype in DATES):
+        return False
+    return np.can_cast(given, dtype)
+
+
+def _as_type(what, column, dtype):
+    """Turn a column into another type; ValueError where a value would be another one."""
+    with np.errstate(invalid="ignore"):
+        values = column.astype(dtype)
+        # numpy calls it safe, but integers are rounded, and dates of a finer unit overflow
+        lost = (values.astype(column.dtype) != column) & ~pd.isna(column)
+    if lost.any():
+        raise ValueError(
+            f"{what}: {dtype} before, which cannot hold {column[lost][0]}. A column keeps its "
+            "first type: leave the value out, or make a new MatchIndex with a type that fits."
+        )
+    return values
 
 
 def shown(values):

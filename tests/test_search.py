@@ -177,6 +177,44 @@ def test_any_text_is_an_id_and_a_value(index, features, text):
     assert index.remove(text).search_images(X[:1])["id"].tolist() == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        ("M8[ns]", np.array(["2020-01-01", "3000-01-01"], "M8[s]"), "cannot hold 3000-01-01T00"),
+        ("m8[ns]", np.array([1, 2**40], "m8[s]"), "cannot hold 1099511627776 seconds"),
+        ("f8", [2**53, 2**53 + 1], "float64 before, which cannot hold 9007199254740993"),
+        ("m8[s]", [1, 2], r"timedelta64\[s\] before, but now int64"),
+        ("m8[s]", [True, False], r"timedelta64\[s\] before, but now bool"),
+    ],
+)
+def test_no_value_turns_into_another_one(features, matcher, first, then, message):
+    X, _ = features
+    index = MatchIndex(matcher).add_images(X[:2], metadata={"m": np.array([1, 2], first)})
+    with pytest.raises(ValueError, match=f"column 'm' of the images: .*{message}"):
+        index.add_images(X[:2], metadata={"m": then})
+    assert repr(index) == "MatchIndex(2 images, 0 skeletons)"
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("M8[ns]", np.array(["NaT", "2021-05-05"], "M8[s]")),
+        ("f8", np.array([np.nan, 0.1], "f4")),
+        ("f8", [2**53, -(2**53)]),
+        ("i8", [True, False]),
+    ],
+)
+def test_values_of_a_narrower_type_stay_what_they_are(features, matcher, first, then):
+    X, _ = features
+    index = MatchIndex(matcher).add_images(X[:2], metadata={"m": np.array([1, 2], first)})
+    found = index.add_images(X[:2], metadata={"m": then}).search_images(X[:1])
+    values = found.set_index("id")["m"].loc[[2, 3]]
+    assert values.dtype == np.dtype(first)
+    assert [None if pd.isna(value) else value for value in values] == [
+        None if pd.isna(value) else value for value in then
+    ]
+
+
 def test_embeddings_that_are_not_finite_are_refused(index, features, monkeypatch):
     X, _ = features
     broken = np.ones((3, 64), np.float32)
