@@ -476,7 +476,10 @@ EXTREMES_OF_INDEXES = [
 def forge_index(data, rng):
     """Change what the file of an index says, and seal it again."""
     header, arrays = apart(data)
-    for _ in range(rng.integers(1, 3)):
+    renamed = rng.random() < 0.2
+    if renamed:  # first, while columns are where they should be
+        forge_names(header, rng)
+    for _ in range(rng.integers(0 if renamed else 1, 3)):
         which = rng.random()
         if which < 0.4:
             forge_header(header, rng, EXTREMES_OF_INDEXES)
@@ -490,6 +493,17 @@ def forge_index(data, rng):
     return b"".join(index_file._safetensors(arrays, text))
 
 
+def forge_names(header, rng):
+    """Give a column another name or type: an odd one, or that of another column."""
+    all_columns = [column for rows in header["rows"].values() for column in rows["columns"]]
+    if not all_columns:
+        return
+    column, other = (all_columns[rng.integers(len(all_columns))] for _ in range(2))
+    part = rng.integers(2)
+    odd = EXTREMES_OF_INDEXES[len(EXTREMES) :]
+    column[part] = odd[rng.integers(len(odd))] if rng.integers(2) else other[part]
+
+
 def forge_columns(arrays, rng):
     """Change values of ids and metadata."""
     names = sorted(name for name, array in arrays.items() if array.ndim == 1 and array.size)
@@ -498,7 +512,7 @@ def forge_columns(arrays, rng):
     name = names[rng.integers(len(names))]
     array, other = arrays[name], names[rng.integers(len(names))]
     a, b = rng.integers(len(array), size=2)
-    kind = rng.integers(6)
+    kind = rng.integers(7)
     if kind == 0:
         array[a] = array[b]
     elif kind == 1:
@@ -509,6 +523,8 @@ def forge_columns(arrays, rng):
         array.view(np.uint8)[rng.integers(array.nbytes)] ^= 1 << rng.integers(8)
     elif kind == 4:
         arrays[name], arrays[other] = arrays[other], arrays[name]
+    elif kind == 5:
+        arrays[f"{name}_"] = array.copy()
     else:
         arrays[name] = arrays[other].copy()
 
@@ -571,6 +587,7 @@ def rows_told(header, arrays):
                 ends, text = arrays[f"{part}/ends"].tolist(), arrays[f"{part}/text"].tobytes()
                 strings = [text[a:b].decode() for a, b in zip([0, *ends], ends, strict=False)]
                 missing = arrays[f"{part}/missing"]
+                assert not any(np.array(strings, object)[missing]), "missing, and there is text"
                 values += [None if gone else s for s, gone in zip(strings, missing, strict=True)]
             told[kind][name] = dtype, values
     return told
