@@ -2,7 +2,7 @@
 
 from .encoder import PairEncoder
 from .matcher import PairMatcher
-from .pairs import pair_up, split_pairs, stack_pairs
+from .rows import pair_up, split_pairs, stack_pairs
 
 __all__ = ["PairEncoder", "PairMatcher", "pair_up", "split_pairs", "stack_pairs"]
 __version__ = "0.1.0"

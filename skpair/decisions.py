@@ -3,15 +3,13 @@
 from numbers import Real
 
 import numpy as np
-from scipy.special import expit
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from . import calibration, gallery, pairs, training
-from .encoder import check_cases, warn_of_lookalikes
+from .checks import as_labels, check_cases, check_number, warn_of_lookalikes
+from .known import thresholds
+from .known.judge import temperature_of
 from .metrics import expected_calibration_error
-
-#: Pairs whose probabilities are held at once while a threshold is sought.
-_PAIRS_AT_ONCE = 2**22
+from .rows import reading
 
 
 class Decisions:
@@ -64,16 +62,17 @@ class Decisions:
             If no pair is of one case, or none of two.
         """
         check_is_fitted(self)
-        calibration.check_strategy(strategy, beta, min_rate)
+        thresholds.check_strategy(strategy, beta, min_rate)
         if rest:
             X, rest, y = X, (y, *rest[1:]), rest[0]
-        images, skeletons = self._embed_pairs(X, rest, aligned=False)
+        images, skeletons = self.embed_pairs(X, rest, aligned=False)
         y_skeletons = y if y_skeletons is None else y_skeletons
         codes, skeleton_codes = _common_codes(images, y, skeletons, y_skeletons)
-        named = self._case_scores(images, "image").argmax(axis=1) if per_case else codes * 0
-        total, by_case = calibration.PairCounts(), {}
+        judge = self.judge_
+        named = judge.score(images, "image").argmax(axis=1) if per_case else codes * 0
+        total, by_case = thresholds.PairCounts(), {}
         for case in np.unique(named):
-            counts = self._count_pairs(
+            counts = judge.count_pairs(
                 images[named == case], codes[named == case], skeletons, skeleton_codes
             )
             total.merge(counts)
@@ -114,9 +113,9 @@ class Decisions:
             With `calibration_error_`, on these same rows. It is what is said of the true cases that
             becomes more probable; the error need not fall where it is small.
         """
-        images = self._embed_images(X)
-        scores = self._case_scores(images, "image")
-        labels = gallery.as_labels(y, self.classes_, "y")
+        images, judge = self.embed_images(X), self.judge_
+        scores = judge.score(images, "image")
+        labels = as_labels(y, self.classes_, "y")
         check_consistent_length(scores, labels)
         new = np.setdiff1d(labels, self.classes_)
         if len(new):
@@ -125,18 +124,18 @@ class Decisions:
                 "add_cases join them first."
             )
         codes = np.searchsorted(self.classes_, labels)
-        fitted = self._fitted_temperature()
-        before = self._probabilities(scores, fitted)
-        self.temperature_ = calibration.best_temperature(self._logits(scores), codes, fitted)
-        after = self._probabilities(scores, self.temperature_)
+        fitted = temperature_of(self.loss_, self.learned_with_["temperature"])
+        best = thresholds.best_temperature(judge.logits(scores), codes, fitted)
         self.calibration_error_ = {
-            name: expected_calibration_error(labels, proba, classes=self.classes_)
-            for name, proba in (("before", before), ("after", after))
+            name: expected_calibration_error(
+                labels, judge.proba(scores, temperature), classes=self.classes_
+            )
+            for name, temperature in (("before", fitted), ("after", best))
         }
-        self.pair_temperature_ = self.temperature_
-        if not self._compares_itself():
+        self.temperature_ = self.pair_temperature_ = best
+        if not judge.compares_itself:
             known = self.gallery_
-            counts = self._count_pairs(images, codes, known.skeletons, known.skeleton_cases)
+            counts = self.judge_.count_pairs(images, codes, known.skeletons, known.skeleton_cases)
             self.threshold_ = counts.best_threshold()
             self.case_thresholds_ = None
         return self
@@ -159,7 +158,7 @@ class Decisions:
         ----------
         Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022.
         """
-        return self._novelty(self._embed_images(X))
+        return self.judge_.novelty(self.embed_images(X))
 
     def calibrate_novelty(self, X, *, false_alarm=0.05, coverage=None):
         """Set `novelty_threshold_`, above which `predict` gives `unknown_label`.
@@ -179,12 +178,13 @@ class Decisions:
         self : object
         """
         if coverage is not None:
-            training.check_number("coverage", coverage, Real, 0, low_allowed=False)
-            if coverage > 1:
-                raise ValueError(f"coverage must be in (0, 1], got {coverage!r}.")
+            check_number(
+                "coverage", coverage, Real, 0, low_allowed=False, high=1, high_allowed=True
+            )
             false_alarm = 1 - coverage
-        training.check_number("false_alarm", false_alarm, Real, 0, high=1)
-        self._set_novelty_threshold(self.novelty_score(X), false_alarm)
+        check_number("false_alarm", false_alarm, Real, 0, high=1)
+        novelty = self.novelty_score(X)
+        self.novelty_threshold_ = thresholds.best_novelty_threshold(novelty, false_alarm)
         return self
 
     # ---- new cases -------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ class Decisions:
         self : object
         """
         check_is_fitted(self)
-        labels = gallery.as_labels(y, self.classes_, "y")
+        labels = as_labels(y, self.classes_, "y")
         new = np.setdiff1d(labels, self.classes_)
         if self.unknown_label is not None and self.unknown_label in new:
             raise ValueError(
@@ -222,12 +222,12 @@ class Decisions:
                 f"gallery='images' names an image by known images, but of the new cases "
                 f"{new.tolist()} only skeletons would be known. Use set_params(gallery='both')."
             )
-        embedded = self.embed_skeletons(X_skel)
-        check_consistent_length(embedded, labels)
+        half = reading.skeleton_half(self, X_skel)
+        check_consistent_length(half, labels)
         if len(new):
             warn_of_lookalikes(np.union1d(self.classes_, new), new)
-        if ids is None:
-            ids = pairs.file_names(self.layout_, X_skel, "skeleton")
+        (embedded,) = self.embed_halves(half)
+        ids = half.names() if ids is None else ids
         return self._know(self.gallery_.with_skeletons(embedded, labels, ids))
 
     def remove_cases(self, labels):
@@ -246,7 +246,7 @@ class Decisions:
         self : object
         """
         check_is_fitted(self)
-        labels = gallery.as_labels(np.atleast_1d(labels), self.classes_, "labels")
+        labels = as_labels(np.atleast_1d(labels), self.classes_, "labels")
         unknown = np.setdiff1d(labels, self.classes_)
         if len(unknown):
             raise ValueError(
@@ -270,43 +270,6 @@ class Decisions:
         self.classes_ = known.cases
         return self
 
-    # ---- what they share -------------------------------------------------------------------------
-
-    def _count_pairs(self, images, codes, skeletons, skeleton_codes):
-        """Count all pairs by their probability, a block of images at a time."""
-        counts = calibration.PairCounts()
-        step = max(1, _PAIRS_AT_ONCE // max(1, len(skeletons)))
-        blocks = self._pair_proba_blocks(images, skeletons, step)
-        for start, proba in zip(range(0, len(images), step), blocks, strict=True):
-            same = codes[start : start + step, None] == skeleton_codes[None, :]
-            counts.add(same, proba)
-        return counts
-
-    def _novelty(self, images, own_rows=None):
-        nearest = self.gallery_.nearest_similarity(
-            images, kinds=self.gallery, loss=self.loss_, own_rows=own_rows
-        )
-        return 1 - (expit(nearest) if self._compares_itself() else nearest)
-
-    def _check_unknown_label(self):
-        """Check `unknown_label`, and give it in the kind of the cases."""
-        if self.unknown_label is None:
-            return None
-        if np.ndim(self.unknown_label):
-            raise ValueError(
-                f"unknown_label must be one label or None, got {self.unknown_label!r}."
-            )
-        (label,) = gallery.as_labels([self.unknown_label], self.classes_, "unknown_label")
-        if label in self.classes_:
-            raise ValueError(
-                f"unknown_label={self.unknown_label!r} is one of the cases; it must be another."
-            )
-        return label
-
-    def _set_novelty_threshold(self, novelty, false_alarm):
-        n_above = int(false_alarm * len(novelty) + 1e-9)  # 0.1 * 30 is a little more than 3
-        self.novelty_threshold_ = float(np.sort(novelty)[len(novelty) - 1 - n_above])
-
 
 def _common_codes(images, y, skeletons, y_skeletons):
     """Turn the cases of images and of skeletons, known or not, into common codes."""
@@ -318,6 +281,6 @@ def _common_codes(images, y, skeletons, y_skeletons):
                 f"{'images' if name == 'y' else 'skeletons'}. Where their numbers differ, give "
                 "y_skeletons=..., too."
             )
-    y = gallery.as_labels(y, y, "y")
-    _, codes = check_cases(np.concatenate([y, gallery.as_labels(y_skeletons, y, "y_skeletons")]))
+    y = as_labels(y, y, "y")
+    _, codes = check_cases(np.concatenate([y, as_labels(y_skeletons, y, "y_skeletons")]))
     return codes[: len(y)], codes[len(y) :]

@@ -1,93 +1,24 @@
 """PairEncoder: pictures in, feature rows out."""
 
-import functools
-import threading
 import warnings
 from numbers import Integral
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import assert_all_finite
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from . import memory, pairs, towers, training
-from .checkpoint import Checkpoint
-from .sampling import PairSampler
-
-
-def check_cases(y):
-    """Turn labels into codes.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        Case of each row.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_cases,)
-        The sorted cases.
-    codes : ndarray of shape (n,), int
-        Position of each row's case in `classes`.
-    """
-    if y is None:
-        raise ValueError(
-            "fit requires y to be passed, but the target y is None: give the case of each row."
-        )
-    y = column_or_1d(y, warn=True)
-    pairs.check_no_gaps("y", y)
-    if y.dtype.kind == "f":
-        assert_all_finite(y, input_name="y")
-    try:
-        classes, codes = np.unique(y, return_inverse=True)
-    except TypeError as error:
-        raise ValueError(f"The labels in y are not of one kind: {error}.") from None
-    check_classification_targets(y)
-    if len(y) == 0:
-        raise ValueError(
-            "Found 0 sample(s) in y, while a minimum of 1 of each of 2 cases is needed."
-        )
-    if len(classes) < 2:
-        raise ValueError(
-            f"y holds one class only ({classes.tolist()[0]!r}); at least 2 classes (cases) are "
-            "needed to learn what tells them apart."
-        )
-    return classes, codes
-
-
-def warn_of_lookalikes(cases, new=None):
-    """Warn of cases whose labels differ by upper case or outer spaces only.
-
-    Parameters
-    ----------
-    cases : ndarray of shape (n_cases,)
-        The cases.
-    new : ndarray or None
-        Some of them: only what looks like one of these is told. None: all.
-    """
-    alike = {}
-    for case in cases.tolist():
-        if isinstance(case, str):
-            alike.setdefault(case.strip().casefold(), []).append(case)
-    alike = [
-        group
-        for group in alike.values()
-        if len(group) > 1 and (new is None or np.isin(group, new).any())
-    ]
-    if alike:
-        warnings.warn(
-            "These labels differ by upper case or outer spaces only, and are different cases: "
-            f"{'; '.join(map(repr, alike))}. If they are one, give them one label.",
-            UserWarning,
-            stacklevel=pairs.users_level(),
-        )
+from .checks import NestedParameters, check_cases, users_level, warn_of_lookalikes
+from .learning import devices, encoding, schemes, towers
+from .learning.parameters import check_encoding
+from .rows import reading
+from .storage.checkpoint import Checkpoint
+from .storage.encodings import make_cache
+from .storage.fingerprints import fingerprint, has_source
 
 
 class PairEncoder(
-    training.NestedParameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    NestedParameters, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
     """Encode images and skeletons with two networks: the first stage of the method.
 
@@ -129,7 +60,7 @@ class PairEncoder(
         float tensors of shape (b, C, H, W).
     memory : str, path-like, joblib.Memory, EncodingCache or None, default=None
         Folder that keeps the encodings of frozen towers, row by row, for other fits, workers and
-        runs; see :class:`~skpair.memory.EncodingCache`. A tower that starts at random needs an
+        runs; see :class:`~skpair.storage.EncodingCache`. A tower that starts at random needs an
         integer as `random_state` to be the same again.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         Of the towers' operations; weights and encodings are float32. "auto": bfloat16 for pictures
@@ -237,30 +168,52 @@ class PairEncoder(
         OSError
             If a file is missing or broken; it is named, with its row.
         """
-        return self._fit_rows(*pairs.as_pairs(X, y, rest, image_size=self.image_size, ink=self.ink))
-
-    def _fit_rows(self, X, y, rows=slice(None), checkpoint=None):
-        """Check all rows, learn from some of them; a matcher's checkpoint keeps the state."""
-        checkpoint = checkpoint or Checkpoint(None, self, y)
+        X, y = reading.as_pairs(X, y, rest, image_size=self.image_size, ink=self.ink)
         self.__dict__.pop("towers_", None)  # an interrupted fit leaves the estimator unfitted
-        self._check_parameters()
-        self._warn_of_chance()
-        images, skeletons, self.layout_, y = pairs.fit_pairs(
+        self.check_parameters()
+        images, skeletons, self.layout_, y = reading.fit_pairs(
             self, X, y, image_size=self.image_size, ink=self.ink
         )
-        needs_cases = self.__sklearn_tags__().target_tags.required
-        if needs_cases:
-            self.classes_, codes = check_cases(y)
-            warn_of_lookalikes(self.classes_)
-        checkpoint.claim((images, skeletons))
-        images, skeletons = images.take(rows), skeletons.take(rows)
+        if not self._learning_kinds():
+            return self.fit_halves(images, skeletons)
+        cases, codes = check_cases(y)
+        warn_of_lookalikes(cases)
+        return self.fit_halves(images, skeletons, codes, cases)
+
+    def fit_halves(self, images, skeletons, codes=None, cases=None, *, checkpoint=None, learn=True):
+        """Fit on rows that were checked and read already, for estimators that have done so.
+
+        Parameters
+        ----------
+        images, skeletons : Half
+            The rows.
+        codes : ndarray of shape (n,), int, or None
+            Positions of their cases in `cases`; not needed where both towers are frozen.
+        cases : ndarray of shape (n_cases,) or None
+            The cases.
+        checkpoint : Checkpoint or None
+            Keeps the state of the training, and gives the seed.
+        learn : bool, default=True
+            Whether towers that are not frozen learn to name the cases, or stay as they start.
+
+        Returns
+        -------
+        self : object
+        """
+        self.__dict__.pop("towers_", None)
+        self._warn_of_chance()
+        checkpoint = checkpoint or Checkpoint(None, self, codes)
         seed = checkpoint.seed("encoder", self.random_state)
-        history = {}
-        with training.seeded(seed, training.resolve_device(self.device)):
+        kinds = self._learning_kinds() if learn else []
+        with devices.seeded(seed, devices.resolve_device(self.device)):
             dual, width = self._make_towers(images, skeletons)
-            if needs_cases:
-                data = images, skeletons, codes[rows]
-                history = self._train(dual, width, *data, seed, checkpoint)
+            history = {}
+            if kinds:
+                self.classes_ = cases
+                halves = {"image": images, "skeleton": skeletons}
+                history = schemes.name_cases(
+                    self, dual, width, kinds, halves, codes, len(cases), seed, checkpoint
+                )
         self.history_ = history
         self.width_ = width
         self.towers_ = dual.eval()
@@ -283,14 +236,7 @@ class PairEncoder(
             tower, the other is padded with zeros.
         """
         check_is_fitted(self)
-        return np.hstack(self._encode_halves(*pairs.pair_halves(self, X, rest)))
-
-    def _encode_halves(self, images, skeletons):
-        """Encode both kinds, each for itself, whatever `set_output` says of `transform`."""
-        return (
-            self._encode(self.towers_.image, images),
-            self._encode(self.towers_.skeleton, skeletons),
-        )
+        return np.hstack(self.encode_halves(*reading.pair_halves(self, X, rest)))
 
     def encode_images(self, X_img):
         """Encode images alone.
@@ -306,8 +252,8 @@ class PairEncoder(
             The first half of the columns of `transform`.
         """
         check_is_fitted(self)
-        half = pairs.image_half(self, X_img)
-        return self._encode(self.towers_.image, half)
+        (encoded,) = self.encode_halves(reading.image_half(self, X_img))
+        return encoded
 
     def encode_skeletons(self, X_skel):
         """Encode skeletons alone.
@@ -323,25 +269,29 @@ class PairEncoder(
             The second half of the columns of `transform`.
         """
         check_is_fitted(self)
-        half = pairs.skeleton_half(self, X_skel)
-        return self._encode(self.towers_.skeleton, half)
+        (encoded,) = self.encode_halves(reading.skeleton_half(self, X_skel))
+        return encoded
 
-    def _check_parameters(self):
-        training.check_parameters(self)
-        memory.make_cache(self.memory)
-        pairs.check_reading(self.image_size, self.ink)
-        towers.make_augment(self.augment, "features")
-        if not (self.frozen == "auto" or isinstance(self.frozen, bool | np.bool_)):
-            raise ValueError(f"frozen must be True, False or 'auto', got {self.frozen!r}.")
-        backbones = [
-            towers.check_encoder(name, getattr(self, name)) == "backbone"
-            for name in ("image_encoder", "skeleton_encoder")
-        ]
-        if self.weights is not None and not any(backbones):
-            raise ValueError(
-                f"weights={self.weights!r} is for torchvision networks, but the encoders are "
-                f"{self.image_encoder!r} and {self.skeleton_encoder!r}."
-            )
+    def encode_halves(self, *halves):
+        """Encode rows that were checked and read already, whatever `set_output` says.
+
+        Parameters
+        ----------
+        *halves : Half
+            Images or skeletons, each of any number of rows.
+
+        Returns
+        -------
+        list of ndarray of shape (n, d), float32
+            Of each half.
+        """
+        return [self._encode(getattr(self.towers_, half.kind), half) for half in halves]
+
+    def check_parameters(self):
+        """Raise unless the parameters are as described; `fit` begins with it."""
+        check_encoding(self)
+        make_cache(self.memory)
+        reading.check_reading(self.image_size, self.ink)
 
     def _encoders(self):
         return {"image": self.image_encoder, "skeleton": self.skeleton_encoder}
@@ -354,12 +304,12 @@ class PairEncoder(
             for kind, frozen in self._frozen_kinds().items()
         )
         fixed = isinstance(self.random_state, Integral)
-        if by_chance and not fixed and memory.make_cache(self.memory) is not None:
+        if by_chance and not fixed and make_cache(self.memory) is not None:
             warnings.warn(
                 "memory will not find these encodings again: the frozen towers start at random, "
                 "so every fit has others. Give random_state an integer, or weights.",
                 UserWarning,
-                stacklevel=pairs.users_level(),
+                stacklevel=users_level(),
             )
 
     def _frozen_kinds(self):
@@ -372,6 +322,9 @@ class PairEncoder(
             k: isinstance(e, nn.Module) or e == "identity" or (given and e != "cnn")
             for k, e in kinds.items()
         }
+
+    def _learning_kinds(self):
+        return [kind for kind, frozen in self._frozen_kinds().items() if not frozen]
 
     def _make_towers(self, images, skeletons):
         image, image_width = towers.make_tower(
@@ -387,77 +340,39 @@ class PairEncoder(
         cache = self._cache(half.kind)
         if cache is None:
             return None
-        return lambda tower, measure: cache.width(memory.fingerprint(tower, half.shape), measure)
 
-    def _train(self, dual, width, images, skeletons, codes, seed, checkpoint):
-        """Train the towers that are not frozen, in place; give the histories by kind."""
-        device = training.resolve_device(self.device)
-        cancelled = threading.Event()
-        n_cases = len(self.classes_)
-        classifiers = {
-            kind: towers.Classifier(getattr(dual, kind), width, n_cases)
-            for kind, frozen in self._frozen_kinds().items()
-            if not frozen
-        }
-        halves = {"image": images, "skeleton": skeletons}
+        def recall(tower, measure):
+            if not has_source(tower):
+                return measure()
+            return cache.width(fingerprint(tower, half.shape), measure)
 
-        def train(kind):
-            half, classifier = halves[kind], classifiers[kind]
-            own_seed = seed + (kind == "skeleton")
-            rng = np.random.RandomState(own_seed)
-            net = training.fit_net(
-                classifier,
-                nn.CrossEntropyLoss(label_smoothing=0.1),
-                training.TrainingRows(
-                    [half],
-                    codes,
-                    PairSampler(codes, self.batch_size, self.sampler, rng),
-                    device,
-                    towers.make_augment(self.augment, half.layout, own_seed),
-                    cancelled,
-                ),
-                lr=self.lr,
-                weight_decay=self.weight_decay,
-                max_epochs=self.max_epochs,
-                precision=training.resolve_precision(self.precision, device, half.layout),
-                callbacks=self.callbacks,
-                verbose=self.verbose,
-                stage=checkpoint.stage(kind),
-            )
-            training.measure_batch_norm(classifier.tower, half, self.batch_size, device)
-            return net.history
-
-        if self._is_small(classifiers) and device == "cpu" and torch.get_num_threads() > 1:
-            # two small towers on a thread each are faster than one after the other on all; but
-            # workers run one thread each, and have no core to spare
-            jobs = [functools.partial(train, kind) for kind in classifiers]
-            histories = training.side_by_side(jobs, cancelled)
-        else:
-            histories = map(train, classifiers)
-        return dict(zip(classifiers, histories, strict=True))
-
-    def _is_small(self, kinds):
-        """Whether the towers are our own, and nothing of the user's may draw or print."""
-        encoders = self._encoders()
-        quiet = not (self.verbose or self.callbacks or callable(self.augment))
-        return quiet and all(encoders[kind] == "cnn" for kind in kinds)
+        return recall
 
     def _encode(self, tower, half):
-        device = training.resolve_device(self.device)
-        precision = training.resolve_precision(self.precision, device, half.layout)
+        device = devices.resolve_device(self.device)
+        precision = devices.resolve_precision(self.precision, device, half.layout)
 
         def encode(part):
-            return training.encode(tower, part, self.batch_size, device, precision)
+            return encoding.encode(tower, part, self.batch_size, device, precision)
 
         cache = self._cache(half.kind)
         if cache is None:
             return encode(half)
-        fingerprint = memory.fingerprint(tower, half.reading(), device, precision)
-        return cache.encode(fingerprint, half, encode)
+        if not has_source(tower):
+            warnings.warn(
+                f"memory does not keep the {half.kind} encodings: the source of a class of "
+                f"{type(tower).__name__} cannot be read, so nobody could tell whether it is the "
+                "same again. Put it into a file that can be imported.",
+                UserWarning,
+                stacklevel=users_level(),
+            )
+            return encode(half)
+        how = half.reading(), device, precision
+        return cache.encode(fingerprint(tower, *how), half, encode)
 
     def _cache(self, kind):
         """Give the cache for a kind; towers that learn are new in every fit, and have none."""
-        return memory.make_cache(self.memory) if self._frozen_kinds()[kind] else None
+        return make_cache(self.memory) if self._frozen_kinds()[kind] else None
 
     @property
     def _n_features_out(self):

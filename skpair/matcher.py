@@ -1,12 +1,9 @@
 """PairMatcher: the scikit-learn face of matching images with skeletons."""
 
-import copy
-import warnings
-from numbers import Integral, Real
+from dataclasses import replace
+from numbers import Integral
 
 import numpy as np
-import torch
-from scipy.special import expit, softmax
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -14,24 +11,33 @@ from sklearn.base import (
     TransformerMixin,
     clone,
 )
-from sklearn.model_selection import train_test_split
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
-from torch import nn
+from sklearn.utils.validation import check_is_fitted
 
-from . import gallery, pairs, persistence, towers, training
-from .checkpoint import Checkpoint
+from .checks import NestedParameters, check_cases, warn_of_lookalikes
 from .decisions import Decisions
-from .encoder import PairEncoder, check_cases, warn_of_lookalikes
-from .losses import LOSSES, MatchingLoss
-from .sampling import PairSampler
+from .encoder import PairEncoder
+from .known import thresholds
+from .known.gallery import Gallery
+from .known.judge import Judge, as_unknown_label, check_comparison, temperature_of
+from .learning import schemes
+from .learning.devices import draw_seed
+from .learning.parameters import check_matching
+from .pair_scores import PairScores
+from .persistence import Files, warn_of_left_out
+from .rows import reading
+from .rows.halves import feature_half
+from .rows.layouts import layout_name
+from .storage.checkpoint import Checkpoint
 
 #: Rows that set the thresholds in `fit`, at most.
 _THRESHOLD_ROWS = 500
 
 
 class PairMatcher(
+    PairScores,
     Decisions,
-    training.NestedParameters,
+    Files,
+    NestedParameters,
     ClassNamePrefixFeaturesOutMixin,
     ClassifierMixin,
     TransformerMixin,
@@ -154,6 +160,11 @@ class PairMatcher(
         that an earlier version has calibrated and saved.
     calibration_error_ : dict
         After `calibrate_probabilities`: the expected calibration error "before" and "after".
+    learned_with_ : dict
+        Values in `fit` of the parameters that decide what is learned; `set_params` may have changed
+        them since.
+    judge_ : Judge
+        What is known, and how it decides: a view of the other attributes.
     net_ : skorch.NeuralNet
         The net that trained the layers (with the towers, unless in two stages).
     history_ : skorch.history.History
@@ -187,20 +198,6 @@ class PairMatcher(
     >>> matcher.transform(X).shape
     (60, 64)
     """
-
-    #: Parameters that, beside the data, decide what `fit` leaves behind.
-    _SHAPING = (
-        "training",
-        "embedding_dim",
-        "hidden_dims",
-        "dropout",
-        "loss",
-        "within_kind",
-        "similarity",
-        "temperature",
-        "margin",
-        "embedding_l2",
-    )
 
     def __init__(
         self,
@@ -287,22 +284,29 @@ class PairMatcher(
         OSError
             If a file is missing or broken; it is named, with its row.
         """
-        persistence.warn_of_left_out(self)
+        warn_of_left_out(self)
         self.__dict__.pop("net_", None)  # an interrupted fit leaves the estimator unfitted
         encoder = self._new_encoder(X)
-        reading = PairEncoder() if encoder is None else encoder
-        X, y = pairs.as_pairs(X, y, rest, image_size=reading.image_size, ink=reading.ink)
-        self._check_parameters(encoder)
-        images = skeletons = None  # what an encoder will give
-        if encoder is None:
-            images, skeletons, self.layout_, y = pairs.fit_pairs(self, X, y)
-        elif y is not None:
-            check_consistent_length(X, y)
+        how = PairEncoder() if encoder is None else encoder
+        how = {"image_size": how.image_size, "ink": how.ink}
+        X, y = reading.as_pairs(X, y, rest, **how)
+        self.check_parameters(encoder)
+        images, skeletons, self.layout_, y = reading.fit_pairs(self, X, y, **how)
         self.classes_, codes = check_cases(y)
         warn_of_lookalikes(self.classes_)
-        self._check_unknown_label()
+        as_unknown_label(self.unknown_label, self.classes_)
         with Checkpoint(self.checkpoint, self, codes) as checkpoint:
-            self.net_ = self._learn(encoder, X, images, skeletons, codes, checkpoint)
+            halves = images, skeletons
+            learned = schemes.learn(self, encoder, halves, codes, self.classes_, checkpoint)
+            if encoder is not None:
+                reading.hand_on_columns(self, encoder)
+            self._decide(learned, codes, [half.names() for half in halves])
+            self.encoder_ = encoder
+            self.layers_, self.loss_ = learned.layers, learned.loss
+            # set_params may change them until the next fit
+            self.learned_with_ = {name: getattr(self, name) for name in schemes.SHAPING}
+            self.history_, self.n_iter_ = learned.net.history, len(learned.net.history)
+            self.net_ = learned.net
         self.__dict__.pop("left_out_", None)
         return self
 
@@ -319,7 +323,7 @@ class PairMatcher(
         ndarray of shape (n,)
             Labels out of `classes_`; `unknown_label`, if there is one, where no known case fits.
         """
-        return self._name(self._embed_images(X), "image")
+        return self.judge_.name(self.embed_images(X), "image")
 
     def predict_proba(self, X):
         """Give the probability of each case for each image.
@@ -334,8 +338,7 @@ class PairMatcher(
         ndarray of shape (n, n_cases), float32
             A softmax of the similarities over `temperature_`; rows sum to one.
         """
-        scores = self._case_scores(self._embed_images(X), "image")
-        return self._probabilities(scores, self.temperature_)
+        return self.judge_.proba(self.judge_.score(self.embed_images(X), "image"))
 
     def decision_function(self, X):
         """Give the similarity of each image to the known examples of each case.
@@ -351,7 +354,7 @@ class PairMatcher(
             For two cases, the similarity to the second minus that to the first. With the loss
             "binary_cross_entropy", mean probabilities of a pair take the place of similarities.
         """
-        scores = self._case_scores(self._embed_images(X), "image")
+        scores = self.judge_.score(self.embed_images(X), "image")
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def transform(self, X):
@@ -367,7 +370,23 @@ class PairMatcher(
         ndarray of shape (n, embedding_dim), float32
             Of length one under the cosine.
         """
-        return self._embed_images(X)
+        return self.embed_images(X)
+
+    def embed_images(self, X_img):
+        """Embed images, whatever `set_output` says: what `transform` gives, as an array.
+
+        Parameters
+        ----------
+        X_img : array-like or DataFrame
+            Images alone, or rows of pairs, of which only the image is looked at.
+
+        Returns
+        -------
+        ndarray of shape (n, embedding_dim), float32
+        """
+        check_is_fitted(self)
+        (embedded,) = self.embed_halves(reading.image_half(self, X_img))
+        return embedded
 
     def embed_skeletons(self, X_skel):
         """Embed skeletons in the same space as images.
@@ -382,215 +401,14 @@ class PairMatcher(
         ndarray of shape (m, embedding_dim), float32
         """
         check_is_fitted(self)
-        if self.encoder_ is None:
-            half = pairs.skeleton_half(self, X_skel)
-        else:
-            half = pairs.feature_half(self.encoder_.encode_skeletons(X_skel), "skeleton")
-        return self._embed(half)
-
-    def pair_score(self, X, *rest):
-        """Give the similarity of each image with the skeleton of its row.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame
-            Rows of pairs; or images, followed by as many skeletons.
-        *rest : array-like
-            The skeletons, in the form ``pair_score(X_img, X_skel)``.
-
-        Returns
-        -------
-        ndarray of shape (n,), float32
-            Cosine, dot product, or the classifier's logit (loss "binary_cross_entropy").
-        """
-        return gallery.paired_similarity(*self._embed_pairs(X, rest, aligned=True), self.loss_)
-
-    def similarity_matrix(self, X, *rest):
-        """Give the similarity of every image with every skeleton.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame
-            Rows of pairs; or n images, followed by m skeletons.
-        *rest : array-like
-            The skeletons, in the form ``similarity_matrix(X_img, X_skel)``.
-
-        Returns
-        -------
-        ndarray of shape (n, m), float32
-            As `pair_score` has it, of n + m embeddings.
-        """
-        return gallery.similarity(*self._embed_pairs(X, rest, aligned=False), self.loss_)
-
-    def pair_proba(self, X, *rest):
-        """Give the probability that each image and the skeleton of its row share a case.
-
-        Similarities rank skeletons for one image; through the known examples of every case they
-        become comparable between images: the sum over cases of P(case given image) times P(case
-        given skeleton). Binary cross-entropy gives a probability of its own.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame
-            Rows of pairs; or images, followed by as many skeletons.
-        *rest : array-like
-            The skeletons, in the form ``pair_proba(X_img, X_skel)``.
-
-        Returns
-        -------
-        ndarray of shape (n,), float32
-            In 0..1.
-        """
-        return self._pair_proba(*self._embed_pairs(X, rest, aligned=True))
-
-    def pair_proba_matrix(self, X, *rest):
-        """Give the probability that every image and every skeleton share a case.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame
-            Rows of pairs; or n images, followed by m skeletons.
-        *rest : array-like
-            The skeletons, in the form ``pair_proba_matrix(X_img, X_skel)``.
-
-        Returns
-        -------
-        ndarray of shape (n, m), float32
-            As `pair_proba` has it.
-        """
-        images, skeletons = self._embed_pairs(X, rest, aligned=False)
-        return next(self._pair_proba_blocks(images, skeletons, len(images)))
-
-    def predict_pairs(self, X, *rest):
-        """Decide whether each image and the skeleton of its row share a case.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame
-            Rows of pairs; or images, followed by as many skeletons.
-        *rest : array-like
-            The skeletons, in the form ``predict_pairs(X_img, X_skel)``.
-
-        Returns
-        -------
-        ndarray of shape (n,), bool
-            Whether `pair_proba` reaches `threshold_`; or that of the case that the image is most
-            similar to, if there are `case_thresholds_`.
-        """
-        images, skeletons = self._embed_pairs(X, rest, aligned=True)
-        threshold = self.threshold_
-        if self.case_thresholds_ is not None:
-            threshold = self.case_thresholds_[self._case_scores(images, "image").argmax(axis=1)]
-        return self._pair_proba(images, skeletons) >= threshold
-
-    def kneighbors(self, X, n_neighbors=5):
-        """Find the known skeletons nearest to each image.
-
-        Parameters
-        ----------
-        X : array-like or DataFrame
-            Images alone, or rows of pairs, of which only the image is looked at.
-        n_neighbors : int, default=5
-            How many; at most as many as there are known skeletons.
-
-        Returns
-        -------
-        scores : ndarray of shape (n, n_neighbors), float32
-            Their similarities, the highest first.
-        indices : ndarray of shape (n, n_neighbors), int
-            Their rows in `gallery_.skeletons`: the rows of `fit`, then those of `add_cases`;
-            ``gallery_.skeleton_ids[indices]`` names them, files by their paths. Of equal scores
-            the lower row comes first.
-        """
-        images = self._embed_images(X)
-        known = len(self.gallery_.skeletons)
-        training.check_number("n_neighbors", n_neighbors, Integral, 1, high=known + 1)
-        return gallery.nearest(images, self.gallery_.skeletons, n_neighbors, self.loss_)
-
-    # ---- files -----------------------------------------------------------------------------------
-
-    def save(self, path):
-        """Write the fitted matcher into one file, which `load` reads, also on another machine.
-
-        The file is in the format safetensors: tensors, and a JSON header. It holds parameters,
-        networks, the gallery, thresholds and the history; not the rows of `fit`. It holds the state
-        of modules of your own (`loss`, networks of the encoder) but not their code, and neither
-        `callbacks`, `memory`, `checkpoint`, nor parameters that are functions or a RandomState.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Of the file, with any suffix. A file that is there is replaced at once, or stays whole
-            if anything fails.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        ValueError
-            If no file could hold the matcher.
-        OSError
-            If the file cannot be written; FileNotFoundError if its folder is missing.
-
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> import numpy as np
-        >>> from skpair import PairMatcher
-        >>> X, y = np.eye(4)[[0, 1, 0, 1]], ["a", "b", "a", "b"]
-        >>> matcher = PairMatcher(max_epochs=1, random_state=0).fit(X, y)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = os.path.join(folder, "matcher.skpair")
-        ...     matcher.save(path)
-        ...     loaded = PairMatcher.load(path)
-        >>> (loaded.predict(X) == matcher.predict(X)).all()
-        np.True_
-        """
-        check_is_fitted(self)
-        persistence.save(self, path)
-
-    @classmethod
-    def load(cls, path, *, device=None, **missing):
-        """Read a fitted matcher that `save` has written; nothing in the file is run.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Of the file.
-        device : str or None, default=None
-            Where to compute from now on, the encoder too; None leaves the parameters `device` as
-            they were.
-        **missing
-            What the file does not hold, by the names of parameters that `get_params` gives:
-            modules of your own, as in ``load(path, loss=MyLoss(), encoder__image_encoder=Net())``,
-            which get their state from the file (of a network, in `encoder_`); and, if you like,
-            what only a training needs, such as `callbacks`.
-
-        Returns
-        -------
-        PairMatcher
-            What it computes is what the saved one did, to the bit on the same machine.
-
-        Raises
-        ------
-        ValueError
-            If the file is none of `save`, is damaged, is of a newer version, or does not fit the
-            modules; or if a module is missing.
-        OSError
-            If the file is missing or cannot be read.
-
-        Notes
-        -----
-        Parameters that the saved matcher had and that no file holds have their defaults;
-        `left_out_` names them, and a later `fit` warns of them.
-        """
-        return persistence.load(cls, path, device, missing)
+        (embedded,) = self.embed_halves(reading.skeleton_half(self, X_skel))
+        return embedded
 
     # ---- fitting, in the order in which it runs --------------------------------------------------
 
     def _new_encoder(self, X):
         if self.encoder is None:
-            if pairs.layout_name(X) == "features":
+            if layout_name(X) == "features":
                 return None
             encoder = PairEncoder(
                 precision=self.precision, device=self.device, verbose=self.verbose
@@ -605,333 +423,94 @@ class PairMatcher(
             )
         if encoder.random_state is None and self.random_state is not None:
             rng = self.random_state
-            encoder.random_state = rng if isinstance(rng, Integral) else training.draw_seed(rng)
+            encoder.random_state = rng if isinstance(rng, Integral) else draw_seed(rng)
         return encoder
 
-    def _check_parameters(self, encoder):
-        check_number, check_choice = training.check_number, training.check_choice
-        training.check_parameters(self)
-        check_choice("training", self.training, ("two_stage", "joint", "fine_tune"))
-        check_choice("similarity", self.similarity, ("cosine", "dot"))
-        if not isinstance(self.loss, nn.Module):
-            check_choice("loss", self.loss, tuple(LOSSES), ", or an instance of nn.Module")
-        check_number("embedding_dim", self.embedding_dim, Integral, 1)
-        if not isinstance(self.hidden_dims, tuple | list):
-            raise TypeError(f"hidden_dims must be a tuple of integers, got {self.hidden_dims!r}.")
-        for width in self.hidden_dims:
-            check_number("hidden_dims", width, Integral, 1)
-        check_number("dropout", self.dropout, Real, 0, high=1)
-        if self.margin is not None:
-            check_number("margin", self.margin, Real, 0)
-        check_number("within_kind", self.within_kind, Real, 0)
-        check_number("embedding_l2", self.embedding_l2, Real, 0)
-        if not isinstance(self.early_stopping, bool | np.bool_):
-            raise TypeError(f"early_stopping must be True or False, got {self.early_stopping!r}.")
-        check_number("n_iter_no_change", self.n_iter_no_change, Integral, 1)
-        check_number(
-            "validation_fraction", self.validation_fraction, Real, 0, low_allowed=False, high=1
-        )
-        if self.training != "two_stage" and encoder is None:
-            raise ValueError(
-                f"training={self.training!r} trains towers together with the layers, but for "
-                "feature rows encoder=None has no towers; use training='two_stage', or give a "
-                "PairEncoder."
-            )
-        if self.training != "two_stage" and encoder.frozen is True:
-            raise ValueError(
-                f"training={self.training!r} trains the encoder's towers, but they have "
-                "frozen=True; use training='two_stage' or frozen='auto'."
-            )
-        self._check_comparison(self.loss == "binary_cross_entropy")
+    def check_parameters(self, encoder):
+        """Raise unless the parameters go together with those of the encoder (or None)."""
+        check_matching(self, encoder)
+        check_comparison(self.gallery, self.aggregate, self.loss == "binary_cross_entropy")
+        if encoder is not None:
+            encoder.check_parameters()
 
-    def _check_comparison(self, across_kinds_only):
-        """Check what may be set after `fit` as well: how queries are compared with the gallery."""
-        training.check_choice("gallery", self.gallery, ("both", "skeletons", "images"))
-        training.check_choice("aggregate", self.aggregate, ("mean", "max"))
-        training.check_number("temperature", self.temperature, Real, 0, low_allowed=False)
-        if across_kinds_only and self.gallery == "images":
-            raise ValueError(
-                "gallery='images' does not go with loss='binary_cross_entropy', which compares "
-                "images with skeletons only; use gallery='skeletons' or 'both'."
-            )
-
-    def _hold_out(self, codes, seed):
-        """Split rows into those to learn from and those held out for early stopping."""
-        rows = np.arange(len(codes))
-        if not self.early_stopping:
-            return rows, rows[:0]
-        alone = np.bincount(codes)[codes] == 1
-        if alone.any():
-            warnings.warn(
-                f"These cases have one row only, which cannot be held out for early stopping: "
-                f"{self.classes_[codes[alone]].tolist()}.",
-                stacklevel=pairs.users_level(),
-            )
-        n_cases = len(np.unique(codes[~alone]))
-        held_out = max(n_cases, round(self.validation_fraction * len(rows)))
-        if n_cases < 2 or len(rows[~alone]) - held_out < n_cases:
-            raise ValueError(
-                f"early_stopping=True needs some rows of at least 2 cases to hold out, but of "
-                f"{len(rows)} rows in {len(self.classes_)} cases too few repeat a case; give more "
-                "rows or early_stopping=False."
-            )
-        train, held_out = train_test_split(
-            rows[~alone], test_size=held_out, stratify=codes[~alone], random_state=seed
-        )
-        return np.sort(np.concatenate([train, rows[alone]])), np.sort(held_out)
-
-    def _learn(self, encoder, X, images, skeletons, codes, checkpoint):
-        """Fit the encoder, if there is one, and the layers; give the net that trained them."""
-        seed = checkpoint.seed("matcher", self.random_state)
-        train, held_out = self._hold_out(codes, seed)
-        if encoder is None:
-            checkpoint.claim((images, skeletons))
-        else:
-            self._fit_encoder(encoder, X, codes, train, checkpoint)
-            images, skeletons = self._encodings(encoder, X, checked=True)
-        self.encoder_ = encoder
-        with training.seeded(seed, training.resolve_device(self.device)):
-            layers = self._new_layers(images.shape[0], skeletons.shape[0])
-            for half in (images.take(train), skeletons.take(train)):
-                rows = torch.from_numpy(half.read(slice(None)))
-                getattr(layers, half.kind).standardize.measure(rows)
-            criterion = self._new_criterion()
-            if self.training != "joint":
-                rows = self._rows(images, skeletons, codes, train, held_out, seed, self.batch_size)
-                stage = checkpoint.stage("layers")
-                with training.one_thread():
-                    net = self._train(layers, criterion, *rows, settings=self, stage=stage)
-            if self.training != "two_stage":
-                stage = checkpoint.stage("together")
-                net = self._train_together(
-                    X, layers, criterion, codes, train, held_out, seed, stage
-                )
-                encoder.set_params(memory=None)  # its towers have learned: no other fit has them
-                images, skeletons = self._encodings(encoder, X, checked=True)
-        self.layers_ = layers
-        self.loss_ = criterion.loss
-        # set_params may change them until the next fit
-        self._fitted_with = {name: getattr(self, name) for name in self._SHAPING}
-        self.history_ = net.history
-        self.n_iter_ = len(net.history)
-        self._set_thresholds(images, skeletons, codes, train, held_out, seed)
-        if len(held_out):  # else the threshold's gallery knows all rows already
-            self.gallery_ = self._new_gallery(images, skeletons, codes)
-        if self.layout_.name == "files":
-            names = [pairs.file_names(self.layout_, X, kind) for kind in pairs.KINDS]
-            self.gallery_ = self.gallery_.with_ids(*names)
-        return net
-
-    def _fit_encoder(self, encoder, X, codes, train, checkpoint):
-        if self.training == "joint":
-            # the towers as they start: they learn together with the layers
-            frozen = encoder.frozen
-            encoder.set_params(frozen=True)._fit_rows(X, codes, train, checkpoint)
-            encoder.set_params(frozen=frozen)
-            halves = pairs.pair_halves(encoder, X, checked=True)
-            self._measure_batch_norm(encoder, halves, train)
-        else:
-            encoder._fit_rows(X, codes, train, checkpoint)
-        for name in ("layout_", "n_features_in_", "feature_names_in_"):
-            self.__dict__.pop(name, None)
-            if hasattr(encoder, name):
-                setattr(self, name, getattr(encoder, name))
-
-    def _measure_batch_norm(self, encoder, halves, train):
-        device = training.resolve_device(self.device)
-        for half in halves:
-            tower = getattr(encoder.towers_, half.kind)
-            training.measure_batch_norm(tower, half.take(train), encoder.batch_size, device)
-
-    def _encodings(self, encoder, X, rest=(), **how):
-        halves = pairs.pair_halves(encoder, X, rest, **how)
-        images, skeletons = encoder._encode_halves(*halves)
-        return pairs.feature_half(images, "image"), pairs.feature_half(skeletons, "skeleton")
-
-    def _new_layers(self, image_width, skeleton_width):
-        return towers.DualEncoder(
-            *(
-                towers.Projection(
-                    width,
-                    self.embedding_dim,
-                    self.hidden_dims,
-                    self.dropout,
-                    normalize=self.similarity == "cosine",
-                )
-                for width in (image_width, skeleton_width)
-            )
-        )
-
-    def _new_criterion(self):
-        if isinstance(self.loss, nn.Module):
-            loss = copy.deepcopy(self.loss)
-        else:
-            loss = LOSSES[self.loss](self.get_params(deep=False))
-        return MatchingLoss(loss, self.within_kind, self.embedding_l2)
-
-    def _rows(self, images, skeletons, codes, train, held_out, seed, batch_size, augment=None):
-        """Make the rows to train on, and those held out (None if there are none)."""
-        device = training.resolve_device(self.device)
-
-        def rows(part, augment):
-            rng = np.random.RandomState(seed)
-            return training.TrainingRows(
-                [images.take(part), skeletons.take(part)],
-                codes[part],
-                PairSampler(codes[part], batch_size, self.sampler, rng),
-                device,
-                augment,
-            )
-
-        if not len(held_out):
-            return rows(train, augment), None
-        valid = rows(held_out, None)
-        valid.batches = list(valid.batches)  # the same pairs in every epoch
-        return rows(train, augment), valid
-
-    def _train(self, module, criterion, rows, valid, *, settings, stage, rate=1.0, epochs=None):
-        return training.fit_net(
-            training.WithLoss(module, criterion.loss),
-            criterion,
-            rows,
-            valid=valid,
-            patience=self.n_iter_no_change,
-            lr=rate * settings.lr,
-            weight_decay=settings.weight_decay,
-            max_epochs=epochs or settings.max_epochs,
-            precision=training.resolve_precision(settings.precision, rows.device, rows.layout),
-            callbacks=self.callbacks,
-            verbose=self.verbose,
-            stage=stage,
-        )
-
-    def _train_together(self, X, layers, criterion, codes, train, held_out, seed, stage):
-        """Train the towers of `encoder_` and the layers, in place."""
-        encoder = self.encoder_
-        images, skeletons = pairs.pair_halves(encoder, X, checked=True)
-        augment = towers.make_augment(encoder.augment, images.layout, seed)
-        rows = self._rows(
-            images, skeletons, codes, train, held_out, seed, encoder.batch_size, augment
-        )
-        module = encoder.towers_.followed_by(layers)
-        how = {"settings": encoder, "stage": stage}
-        if self.training == "fine_tune":
-            how |= {"rate": 0.1, "epochs": max(1, encoder.max_epochs // 2)}
-        net = self._train(module, criterion, *rows, **how)
-        self._measure_batch_norm(encoder, (images, skeletons), train)
-        return net
-
-    def _set_thresholds(self, images, skeletons, codes, train, held_out, seed):
+    def _decide(self, learned, codes, names):
         """Set what decides, by rows held out or else by those of the training."""
-        known, asked = (train, held_out) if len(held_out) else (slice(None), slice(None))
-        self.gallery_ = self._new_gallery(images.take(known), skeletons.take(known), codes[known])
-        self.temperature_ = self.pair_temperature_ = self._fitted_temperature()
-        self.__dict__.pop("calibration_error_", None)  # of an earlier fit
-        asked = np.arange(len(codes))[asked]
+        train, asked = learned.train, learned.held_out
+        alone = len(asked) == 0  # then those asked are known examples themselves
+        asked = np.arange(len(codes)) if alone else asked
         if len(asked) > _THRESHOLD_ROWS:
-            asked = np.random.RandomState(seed).permutation(asked)
+            asked = np.random.RandomState(learned.seed).permutation(asked)
             one_of_each = asked[np.unique(codes[asked], return_index=True)[1]]
             asked = np.union1d(asked[:_THRESHOLD_ROWS], one_of_each)
-        images, skeletons = [self._embed(half.take(asked)) for half in (images, skeletons)]
-        counts = self._count_pairs(images, codes[asked], skeletons, codes[asked])
+        temperature = temperature_of(learned.loss, self.temperature)
+        judge = Judge(learned.layers, learned.loss, **self._how(), pair_temperature=temperature)
+        gallery = self._new_gallery(judge, learned, codes, slice(None) if alone else train)
+        judge = replace(judge, gallery=gallery)
+        images, skeletons = (
+            judge.embed(half.take(asked)) for half in (learned.images, learned.skeletons)
+        )
+        counts = judge.count_pairs(images, codes[asked], skeletons, codes[asked])
+        novelty = judge.novelty(images, asked if alone else None)
+        if not alone:
+            gallery = self._new_gallery(judge, learned, codes, slice(None))
+        self.gallery_ = gallery if names[0] is None else gallery.with_ids(*names)
+        self.temperature_ = self.pair_temperature_ = temperature
         self.threshold_ = counts.best_threshold()
         self.case_thresholds_ = None
-        # where none is held out, those asked are known examples themselves
-        novelty = self._novelty(images, None if len(held_out) else asked)
-        self._set_novelty_threshold(novelty, 0.05)
+        self.novelty_threshold_ = thresholds.best_novelty_threshold(novelty, 0.05)
+        self.__dict__.pop("calibration_error_", None)  # of an earlier fit
 
-    def _new_gallery(self, images, skeletons, codes):
-        return gallery.Gallery(
-            self.classes_, self._embed(images), codes, self._embed(skeletons), codes
+    def _new_gallery(self, judge, learned, codes, rows):
+        images, skeletons = (
+            judge.embed(half.take(rows)) for half in (learned.images, learned.skeletons)
         )
+        return Gallery(self.classes_, images, codes[rows], skeletons, codes[rows])
 
-    # ---- what the methods share ------------------------------------------------------------------
+    # ---- from X to embeddings, and what judges them ----------------------------------------------
 
-    def _embed(self, half):
-        """Send encodings through the layer of their kind."""
-        device = training.resolve_device(self.device)
-        precision = training.resolve_precision(self.precision, device, half.layout)
-        layer = getattr(self.layers_, half.kind)
-        embedded = training.encode(layer, half, self.batch_size, device, precision)
-        # a dot product is no longer than both lengths multiplied
-        square = np.einsum("nd,nd->n", embedded, embedded)
-        if layer.normalize:  # what is too long for float32 was divided by an infinite length
-            square = np.where(square == 0, np.inf, square)
-        training.check_finite(square[:, None], half.kind, half.rows)
-        return embedded
-
-    def _embed_images(self, X):
+    @property
+    def judge_(self):
+        """What is known, and how it decides, by the attributes and parameters of this moment."""
         check_is_fitted(self)
-        if self.encoder_ is None:
-            return self._embed(pairs.image_half(self, X))
-        return self._embed(pairs.feature_half(self.encoder_.encode_images(X), "image"))
-
-    def _embed_pairs(self, X, rest, *, aligned):
-        check_is_fitted(self)
-        if self.encoder_ is None:
-            halves = pairs.pair_halves(self, X, rest, aligned=aligned)
-        else:
-            halves = self._encodings(self.encoder_, X, rest, aligned=aligned)
-        return map(self._embed, halves)
-
-    def _compares_itself(self):
-        """Whether the loss compares an image with a skeleton by more than their similarity."""
-        return hasattr(self.loss_, "pair_logits")
-
-    def _name(self, queries, kind):
-        """Name the case of embeddings; novelty is known of images only."""
-        names = self.classes_[self._case_scores(queries, kind).argmax(axis=1)]
-        if self.unknown_label is None or kind == "skeleton":
-            return names
-        unknown = self._check_unknown_label()
-        return np.where(self._novelty(queries) > self.novelty_threshold_, unknown, names)
-
-    def _case_scores(self, queries, kind):
-        self._check_comparison(self._compares_itself())
-        if self._compares_itself():
-            return self.gallery_.case_probability(
-                queries, self.loss_, query_is_image=kind == "image"
-            )
-        return self.gallery_.case_similarity(
-            queries,
-            kinds=self.gallery,
-            aggregate=self.aggregate,
-            normalize=self.layers_.image.normalize,
+        return Judge(
+            self.layers_,
+            self.loss_,
+            self.gallery_,
+            temperature=self.temperature_,
+            pair_temperature=self.pair_temperature_,
+            threshold=self.threshold_,
+            case_thresholds=self.case_thresholds_,
+            novelty_threshold=self.novelty_threshold_,
+            unknown_label=self.unknown_label,
+            **self._how(),
         )
 
-    def _logits(self, scores):
-        return np.log(np.maximum(scores, 1e-30)) if self._compares_itself() else scores
+    def _how(self):
+        return {
+            "kinds": self.gallery,
+            "aggregate": self.aggregate,
+            "batch_size": self.batch_size,
+            "device": self.device,
+            "precision": self.precision,
+        }
 
-    def _probabilities(self, scores, temperature):
-        # embeddings are float32: more digits would be noise
-        return softmax(self._logits(scores) / temperature, axis=1).astype(np.float32)
+    def embed_halves(self, *halves):
+        """Embed rows that were checked and read already.
 
-    def _case_probabilities(self, images, skeletons):
-        temperature = self.pair_temperature_
-        return (
-            self._probabilities(self._case_scores(images, "image"), temperature),
-            self._probabilities(self._case_scores(skeletons, "skeleton"), temperature),
-        )
+        Parameters
+        ----------
+        *halves : Half
+            Images or skeletons, each of any number of rows.
 
-    def _fitted_temperature(self):
-        """Give the temperature of `fit`; probabilities of pairs have none."""
-        return 1.0 if self._compares_itself() else float(self._fitted_with["temperature"])
-
-    def _pair_proba(self, images, skeletons):
-        if self._compares_itself():
-            return expit(gallery.paired_similarity(images, skeletons, self.loss_))
-        return np.einsum("nc,nc->n", *self._case_probabilities(images, skeletons))
-
-    def _pair_proba_blocks(self, images, skeletons, step):
-        """Yield the probabilities of `step` images at a time, with all skeletons."""
-        if not self._compares_itself():
-            images, skeletons = self._case_probabilities(images, skeletons)
-        for start in range(0, len(images), step):
-            block = images[start : start + step]
-            if self._compares_itself():
-                yield expit(gallery.similarity(block, skeletons, self.loss_))
-            else:
-                yield block @ skeletons.T
+        Returns
+        -------
+        list of ndarray of shape (n, embedding_dim), float32
+            Of each half.
+        """
+        if self.encoder_ is not None:
+            encoded = self.encoder_.encode_halves(*halves)
+            halves = [feature_half(x, half.kind) for x, half in zip(encoded, halves, strict=True)]
+        return list(map(self.judge_.embed, halves))
 
     @property
     def _n_features_out(self):
@@ -949,10 +528,3 @@ class PairMatcher(
         tags.classifier_tags.poor_score = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def judge_images(matcher, X):
-    """Give `predict_proba` and `novelty_score` of images that are embedded once for both."""
-    images = matcher._embed_images(X)
-    scores = matcher._case_scores(images, "image")
-    return matcher._probabilities(scores, matcher.temperature_), matcher._novelty(images)

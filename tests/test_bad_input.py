@@ -18,8 +18,10 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skpair import PairEncoder, PairMatcher, pair_up, split_pairs, stack_pairs, training
-from skpair.training import DivergenceError, _devices
+from skpair import PairEncoder, PairMatcher, pair_up, split_pairs, stack_pairs
+from skpair.learning import devices
+from skpair.learning.devices import _devices
+from skpair.learning.net import DivergenceError
 
 
 @pytest.mark.parametrize(
@@ -372,7 +374,7 @@ def test_the_cpu_is_taken_without_a_look_at_others(features, monkeypatch):
     def refuse():
         raise AssertionError("asked for devices")
 
-    monkeypatch.setattr(training, "_devices", refuse)
+    monkeypatch.setattr(devices, "_devices", refuse)
     PairMatcher(device="cpu", max_epochs=1).fit(*features).predict(features[0])
 
 
@@ -412,14 +414,14 @@ def test_a_file_from_another_machine_says_its_device(digits, tmp_path, monkeypat
     X, y = digits
     encoder = PairEncoder(max_epochs=1, device="cpu:0")
     PairMatcher(encoder, max_epochs=1, device="cpu:0").fit(X, y).save(tmp_path / "m")
-    there = training.resolve_device
+    there = devices.resolve_device
 
     def none_of_these(device):
         if device == "cpu:0":
             raise ValueError(f"device={device!r} is not there")
         return there(device)
 
-    monkeypatch.setattr(training, "resolve_device", none_of_these)
+    monkeypatch.setattr(devices, "resolve_device", none_of_these)
     with pytest.raises(ValueError, match="'.*m' cannot be loaded: device='cpu:0' is not there"):
         PairMatcher.load(tmp_path / "m")
     loaded = PairMatcher.load(tmp_path / "m", device="cpu")
@@ -535,12 +537,12 @@ def ctrl_c_is_heard():
 
 def interrupt_soon():
     """Press Ctrl-C once the main thread is inside a training."""
-    from skpair import training
+    from skpair.learning import devices
 
     def press():
         deadline = time.monotonic() + 60
-        while training._RNG_LOCK.acquire(blocking=False):  # nobody trains yet
-            training._RNG_LOCK.release()
+        while devices._RNG_LOCK.acquire(blocking=False):  # nobody trains yet
+            devices._RNG_LOCK.release()
             assert time.monotonic() < deadline
             time.sleep(0.01)
         time.sleep(0.1)

@@ -33,7 +33,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skpair import PairEncoder, PairMatcher, pixels
+from skpair import PairEncoder, PairMatcher
+from skpair.rows import pictures
 
 CV = StratifiedKFold(2, shuffle=True, random_state=0)
 
@@ -255,7 +256,7 @@ def test_a_pickle_does_not_carry_the_training_rows(features):
 
 def describe_worker(X):
     """Threads of torch and of the decoding of files, and whether X came as a memory map."""
-    decoders = pixels._pool(os.getpid())[1]
+    decoders = pictures._pool(os.getpid())[1]
     return torch.get_num_threads(), decoders, isinstance(X, np.memmap)
 
 

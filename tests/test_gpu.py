@@ -10,9 +10,10 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
-from skpair import PairEncoder, PairMatcher, training
-from skpair.checkpoint import Stage
+from skpair import PairEncoder, PairMatcher
 from skpair.inspection import explain
+from skpair.learning import batches, devices
+from skpair.storage.checkpoint import Stage
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -23,10 +24,10 @@ def matcher(**parameters):
 
 
 def test_auto_takes_the_gpu_and_bfloat16_for_pictures():
-    assert training.resolve_device("auto") == "cuda"
+    assert devices.resolve_device("auto") == "cuda"
     free = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    assert training.resolve_precision("auto", "cuda", "pixels") == free
-    assert training.resolve_precision("auto", "cuda", "features") == "float32"
+    assert devices.resolve_precision("auto", "cuda", "pixels") == free
+    assert devices.resolve_precision("auto", "cuda", "features") == "float32"
 
 
 @pytest.mark.parametrize("layout", ["pixels", "files"])
@@ -96,14 +97,14 @@ def test_what_was_fitted_there_is_loaded_without_a_gpu(digits, tmp_path, kind):
 def test_the_rows_of_a_training_stay_on_the_gpu(features, monkeypatch):
     X, y = features
     held = []
-    stream = training.TrainingRows._stream
+    stream = batches.TrainingRows._stream
 
     def watched(self, half, steps):
         for batch in stream(self, half, steps):
             held.append(self.held[half.kind].device.type)
             yield batch
 
-    monkeypatch.setattr(training.TrainingRows, "_stream", watched)
+    monkeypatch.setattr(batches.TrainingRows, "_stream", watched)
     PairMatcher(max_epochs=2, random_state=0).fit(X, y)
     assert set(held) == {"cuda"}
 

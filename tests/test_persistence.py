@@ -28,16 +28,12 @@ from torch import nn
 from torchvision import models
 
 import skpair
-from skpair import (
-    PairEncoder,
-    PairMatcher,
-    comparison,
-    files,
-    index_file,
-    pairs,
-    persistence,
-    towers,
-)
+from skpair import PairEncoder, PairMatcher, matcher_file
+from skpair.comparison import splits
+from skpair.learning import backbones, towers
+from skpair.rows import layouts
+from skpair.search import index_file
+from skpair.storage import sealed
 
 DATA = Path(__file__).parent / "data"
 FEW = {"max_epochs": 1, "embedding_dim": 4, "random_state": 0}
@@ -87,7 +83,7 @@ def fitted(rows):
 @pytest.fixture(scope="module")
 def saved(rows):
     """What the file of a matcher holds: JSON and tensors."""
-    content, tensors, _ = persistence._describe(PairMatcher(**FEW).fit(*rows))
+    content, tensors, _ = matcher_file.describe(PairMatcher(**FEW).fit(*rows))
     return json.dumps(content), tensors
 
 
@@ -210,7 +206,7 @@ def test_a_network_of_torchvision_whose_weights_came_from_a_file(digits, path, t
     X, y = digits[0][:40], digits[1][:40]
     weights = tmp_path / "weights.pth"
     name = "shufflenet_v2_x0_5"
-    torch.save(towers.Backbone(name).network.state_dict(), weights)
+    torch.save(backbones.Backbone(name).network.state_dict(), weights)
     fitted = PairMatcher(PairEncoder(name, name, weights=weights), **FEW).fit(X, y)
     fitted.save(path)
     weights.unlink()
@@ -221,11 +217,11 @@ def test_a_network_of_torchvision_whose_weights_came_from_a_file(digits, path, t
 
 def test_published_weights_are_not_looked_for_and_shape_their_network():
     with towers.WithoutMemory():
-        inputs = [towers.Backbone("googlenet", w, False) for w in (None, "DEFAULT", "own.pth")]
+        inputs = [backbones.Backbone("googlenet", w, False) for w in (None, "DEFAULT", "own.pth")]
         assert [backbone.network.transform_input for backbone in inputs] == [False, True, True]
-        large = towers.Backbone("vit_b_16", "IMAGENET1K_SWAG_E2E_V1", filled=False)
+        large = backbones.Backbone("vit_b_16", "IMAGENET1K_SWAG_E2E_V1", filled=False)
         assert large.network.image_size == 384
-        regnet = towers.Backbone("regnet_x_400mf", filled=False)  # computes with its sizes
+        regnet = backbones.Backbone("regnet_x_400mf", filled=False)  # computes with its sizes
     for name, tensor in regnet.named_parameters():
         assert tensor.is_meta, name
 
@@ -308,10 +304,10 @@ def test_what_later_versions_add_takes_its_default(name, path, monkeypatch):
             return sorted([*PairMatcher._get_param_names(), "curriculum"])
 
     @dataclass(frozen=True)
-    class LaterLayout(pairs.Layout):
+    class LaterLayout(layouts.Layout):
         mean: float = 0.25
 
-    monkeypatch.setattr(pairs, "Layout", LaterLayout)
+    monkeypatch.setattr(layouts, "Layout", LaterLayout)
     loaded = Later.load(DATA / f"{name}.skpair")
     assert loaded.curriculum == loaded._fitted_with["curriculum"] == 0.5
     assert loaded.layout_.mean == 0.25
@@ -323,7 +319,7 @@ def test_what_later_versions_add_takes_its_default(name, path, monkeypatch):
 
 
 def test_there_are_files_of_this_format():
-    names = [p.stem for p in DATA.glob(f"*_format{files.FORMAT}.skpair")]
+    names = [p.stem for p in DATA.glob(f"*_format{sealed.FORMAT}.skpair")]
     assert {name.split("_")[0] for name in names} == {"features", "pixels"}
 
 
@@ -503,11 +499,11 @@ def test_values_keep_their_type_in_json():
         (torch.device("cpu"), "cpu"),
         (weights, "ResNet18_Weights.IMAGENET1K_V1"),
     ):
-        have = files.from_json(json.loads(json.dumps(files.to_json(value))))
+        have = sealed.from_json(json.loads(json.dumps(sealed.to_json(value))))
         assert repr(have) == repr(want)
     for value in (print, {"a": 1}, {1}, b"x", 1j, np.datetime64("2020-01-01"), nn.ReLU()):
         with pytest.raises(TypeError, match="no JSON holds"):
-            files.to_json(value)
+            sealed.to_json(value)
 
 
 def test_what_shaped_a_matcher_is_never_left_out(rows, path):
@@ -600,8 +596,8 @@ def test_files_that_are_none(fitted, path, tmp_path):
     flipped[-1] ^= 1
     torch.save({"a": torch.ones(1)}, path)
     zipped = path.read_bytes()
-    foreign = files.safetensors.torch.save({"a": torch.ones(1)})
-    checkpoint = files.pack("checkpoint", {}, {})
+    foreign = sealed.safetensors.torch.save({"a": torch.ones(1)})
+    checkpoint = sealed.pack("checkpoint", {}, {})
     for data, message in (
         (b"", "damaged, truncated or foreign"),
         (b"{}", "damaged, truncated or foreign"),
@@ -621,8 +617,8 @@ def test_files_that_are_none(fitted, path, tmp_path):
 
 
 def test_a_newer_format_asks_for_an_update(parts, path, monkeypatch):
-    monkeypatch.setattr(files, "FORMAT", 2)
-    path.write_bytes(files.pack("PairMatcher", *parts))
+    monkeypatch.setattr(sealed, "FORMAT", 2)
+    path.write_bytes(sealed.pack("PairMatcher", *parts))
     monkeypatch.undo()
     with pytest.raises(ValueError, match="format 2, but this version .* knows 1: update skpair"):
         PairMatcher.load(path)
@@ -647,7 +643,7 @@ def test_what_a_later_version_wrote_is_said_to_be_later(
     where, _, name = place.rpartition(".")
     (content[where] if where else content)[name] = value
     monkeypatch.setattr(skpair, "__version__", version)
-    path.write_bytes(files.pack("PairMatcher", content, tensors))
+    path.write_bytes(sealed.pack("PairMatcher", content, tensors))
     monkeypatch.setattr(skpair, "__version__", "0.1.0")
     with pytest.raises(ValueError, match="cannot be loaded: .*(unknown|circle)") as caught:
         PairMatcher.load(path)
@@ -748,7 +744,7 @@ def test_hostile_headers(parts, path, place, value, message):
         del fields[name]
     else:
         fields[name] = value
-    path.write_bytes(files.pack("PairMatcher", content, tensors))
+    path.write_bytes(sealed.pack("PairMatcher", content, tensors))
     with pytest.raises(ValueError, match=f"'{path}' cannot be loaded: .*{message}"):
         PairMatcher.load(path)
 
@@ -786,7 +782,7 @@ def test_hostile_tensors(parts, path, name, change, message):
         del tensors[name]
     else:
         tensors[name] = change(tensors.get(name))
-    path.write_bytes(files.pack("PairMatcher", content, tensors))
+    path.write_bytes(sealed.pack("PairMatcher", content, tensors))
     with pytest.raises(ValueError, match=f"cannot be loaded: .*{message}"):
         PairMatcher.load(path)
 
@@ -794,25 +790,25 @@ def test_hostile_tensors(parts, path, name, change, message):
 def test_nesting_and_size_of_the_header_are_bounded(fitted, parts, path, monkeypatch):
     content, tensors = parts
     content["parameters"]["hidden_dims"] = "HERE"
-    text = files.pack("PairMatcher", content, tensors)
+    text = sealed.pack("PairMatcher", content, tensors)
     deep = b"[" * 5000 + b"]" * 5000
     length = int.from_bytes(text[:8], "little")
     header = text[8 : 8 + length].replace(b'\\"HERE\\"', deep)
     path.write_bytes(len(header).to_bytes(8, "little") + header + text[8 + length :])
     with pytest.raises(ValueError, match="cannot be loaded"):
         PairMatcher.load(path)
-    monkeypatch.setattr(files, "_MAX_HEADER", 1000)
+    monkeypatch.setattr(sealed, "_MAX_HEADER", 1000)
     with pytest.raises(ValueError, match="most of it the history"):
         fitted.save(path)
     path.write_bytes(text)
     with pytest.raises(ValueError, match="a header of .* bytes"):
         PairMatcher.load(path)
     inner = json.loads(text[8 : 8 + length])["__metadata__"]["skpair"]
-    monkeypatch.setattr(files, "_MAX_HEADER", len(inner) - 1)
+    monkeypatch.setattr(sealed, "_MAX_HEADER", len(inner) - 1)
     with pytest.raises(ValueError, match="header takes .* more than"):
         PairMatcher.load(path)
     monkeypatch.undo()
-    monkeypatch.setattr(files, "_MAX_TENSORS", 3)
+    monkeypatch.setattr(sealed, "_MAX_TENSORS", 3)
     with pytest.raises(ValueError, match="tensors"):
         PairMatcher.load(path)
 
@@ -820,9 +816,9 @@ def test_nesting_and_size_of_the_header_are_bounded(fitted, parts, path, monkeyp
 def test_a_file_does_not_make_networks_that_it_does_not_hold(digits, path):
     X, y = digits[0][:40], digits[1][:40]
     fitted = PairMatcher(PairEncoder(max_epochs=1), **FEW).fit(X, y)
-    content, tensors, _ = persistence._describe(fitted)
+    content, tensors, _ = matcher_file.describe(fitted)
     content["encoder"]["parameters"]["image_encoder"] = "regnet_y_128gf"  # 2.6 GB
-    path.write_bytes(files.pack("PairMatcher", content, tensors))
+    path.write_bytes(sealed.pack("PairMatcher", content, tensors))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=r"towers.image.\* do not fit a Backbone"):
         PairMatcher.load(path)
@@ -864,15 +860,15 @@ def test_what_is_no_file_is_never_opened(tmp_path, make):
     path = tmp_path / "thing.pth"
     make(path)
     for read in (
-        files.read_file,
+        sealed.read_file,
         partial(index_file.read, kinds=()),
-        partial(towers.Backbone, "resnet18"),
+        partial(backbones.Backbone, "resnet18"),
     ):
         with pytest.raises(OSError, match=r"thing.pth' is not a file"):
             read(path)
     with pytest.raises(OSError, match=r"thing.pth' is not a file, and is not replaced by one"):
-        files.write_atomically(path, b"")
-    assert comparison._digest(path) == path  # `fit` will say it
+        sealed.write_atomically(path, b"")
+    assert splits._digest(path) == path  # `fit` will say it
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -882,9 +878,9 @@ def test_a_loop_of_links_is_neither_read_nor_replaced(tmp_path, inside):
     one.symlink_to(other)
     other.symlink_to(one)
     for call in (
-        files.read_file,
+        sealed.read_file,
         partial(index_file.read, kinds=()),
-        partial(files.write_atomically, data=b""),
+        partial(sealed.write_atomically, data=b""),
     ):
         with pytest.raises(OSError, match=f"symbolic links: '{one}") as error:
             call(one / inside)
@@ -895,7 +891,7 @@ def test_a_loop_of_links_is_neither_read_nor_replaced(tmp_path, inside):
 
 def test_a_link_to_nothing_is_followed(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    files.write_atomically(tmp_path / "link", b"whole")
+    sealed.write_atomically(tmp_path / "link", b"whole")
     assert (tmp_path / "target").read_bytes() == b"whole"
     assert (tmp_path / "link").is_symlink()
 
@@ -905,11 +901,11 @@ def test_an_error_names_what_was_to_be_written(tmp_path, monkeypatch, number):
     def refuse(path, *args):
         raise OSError(number, os.strerror(number), os.fspath(path))
 
-    monkeypatch.setattr(files, "open", refuse, raising=False)
+    monkeypatch.setattr(sealed, "open", refuse, raising=False)
     monkeypatch.setattr(Path, "unlink", refuse)  # on a read-only disk even of what is not there
     kind = PermissionError if number == errno.EACCES else OSError
     with pytest.raises(kind, match=f"it was not written: '{tmp_path}/matcher'") as error:
-        files.write_atomically(tmp_path / "matcher", b"")
+        sealed.write_atomically(tmp_path / "matcher", b"")
     assert error.value.errno == number
     assert ".tmp" not in str(error.value)
 
@@ -920,13 +916,13 @@ def test_what_was_written_is_no_failure(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", refuse)  # of the folder, to synchronize it
     monkeypatch.setattr(Path, "glob", refuse)
-    files.write_atomically(tmp_path / "matcher", b"whole")
+    sealed.write_atomically(tmp_path / "matcher", b"whole")
     assert (tmp_path / "matcher").read_bytes() == b"whole"
 
 
 WRITING = """
     import sys
-    from skpair import files
+    from skpair.storage import sealed
 
     def slowly():
         yield 100_000 * b"half"
@@ -935,7 +931,7 @@ WRITING = """
         sys.stdin.read()
         yield b"whole"
 
-    files.write_atomically(sys.argv[1], slowly())
+    sealed.write_atomically(sys.argv[1], slowly())
 """
 
 
@@ -970,13 +966,13 @@ def test_a_save_deletes_what_killed_processes_have_left_and_nothing_else(tmp_pat
         kept = {of_living, folder, link, about_to_begin, *alike}
         with monkeypatch.context() as patched:
             patched.setattr(os, "geteuid", lambda: os.getuid() + 1)
-            files.write_atomically(tmp_path / "matcher", b"of another user")
+            sealed.write_atomically(tmp_path / "matcher", b"of another user")
         assert of_killed.exists()
         with monkeypatch.context() as patched:
             patched.setattr(socket, "gethostname", lambda: "another host")
-            files.write_atomically(tmp_path / "matcher", b"of another host")
+            sealed.write_atomically(tmp_path / "matcher", b"of another host")
         assert of_killed.exists()
-        files.write_atomically(tmp_path / "matcher", b"whole")
+        sealed.write_atomically(tmp_path / "matcher", b"whole")
         assert set(tmp_path.iterdir()) == {tmp_path / "matcher", *kept}
     finally:
         living.communicate()
@@ -989,10 +985,10 @@ def test_what_is_being_written_by_a_thread_stays(tmp_path):
     def two():
         yield 100_000 * b"one"
         (temporary,) = tmp_path.iterdir()
-        files.write_atomically(tmp_path / "other", b"whole")
+        sealed.write_atomically(tmp_path / "other", b"whole")
         assert temporary.exists()
         yield b"two"
 
-    files.write_atomically(tmp_path / "matcher", two())
+    sealed.write_atomically(tmp_path / "matcher", two())
     assert (tmp_path / "matcher").read_bytes() == 100_000 * b"one" + b"two"
     assert len(list(tmp_path.iterdir())) == 2

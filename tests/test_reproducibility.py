@@ -11,7 +11,8 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from skpair import PairEncoder, PairMatcher, training
+from skpair import PairEncoder, PairMatcher
+from skpair.learning import batches
 
 
 def fit_and_embed(X, y):
@@ -175,6 +176,6 @@ def test_rows_that_stay_on_the_device_are_the_same_rows(layouts, layout, monkeyp
         matcher.set_params(encoder=PairEncoder(max_epochs=2), training="fine_tune")
     embedded = []
     for stay in (True, False):
-        monkeypatch.setattr(training, "_fits", lambda halves, device, stay=stay: stay)
+        monkeypatch.setattr(batches, "_fits", lambda halves, device, stay=stay: stay)
         embedded.append(clone(matcher).fit(X, y).transform(X))
     np.testing.assert_array_equal(*embedded)

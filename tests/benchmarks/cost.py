@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 from speed import encodings, seconds
 
-from skpair import PairEncoder, PairMatcher, pairs
+from skpair import PairEncoder, PairMatcher
 from skpair.datasets import make_copepods
+from skpair.rows import reading
 
 
 def pictures(n=512):
@@ -41,7 +42,7 @@ def photographs(n=32):
         for path in paths:
             photograph.save(path, quality=90)
         encoder = PairEncoder("cnn", "identity", frozen=True, image_size=64, random_state=0)
-        half = pairs.image_half(encoder.fit(np.stack([paths, paths], axis=1)), paths)
+        half = reading.image_half(encoder.fit(np.stack([paths, paths], axis=1)), paths)
         decode = min(seconds(half.read, slice(None)) for _ in range(3))
     print(f"JPEG of 12 megapixels: decode {decode / n * 1e3:6.1f} ms a photograph", flush=True)
 

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 from speed import seconds
 
-from skpair import PairEncoder, pairs
+from skpair import PairEncoder
+from skpair.rows import reading
 
 SIZE = 128
 
@@ -39,7 +40,7 @@ def main(n_files):
         X = np.stack([paths, paths], axis=1)
         encoder = PairEncoder("cnn", "identity", frozen=True, image_size=SIZE, random_state=0)
         encoder.fit(X[:64])
-        half = pairs.image_half(encoder, paths)
+        half = reading.image_half(encoder, paths)
         pixels = np.empty((n_files, 1, SIZE, SIZE), np.uint8)
 
         def decode():

@@ -24,8 +24,9 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from skpair import PairEncoder, PairMatcher, columns, files, index_file, persistence
-from skpair.search import MatchIndex
+from skpair import PairEncoder, PairMatcher, matcher_file
+from skpair.search import MatchIndex, columns, index_file
+from skpair.storage import sealed
 
 #: Seconds that one file may take, on a busy machine.
 PATIENCE = 30
@@ -168,14 +169,14 @@ def place(tree, path):
 
 def forge(data, rng):
     """Change what a file says, and seal it again."""
-    content, tensors = files.unpack(data, "PairMatcher")
+    content, tensors = sealed.unpack(data, "PairMatcher")
     content = copy.deepcopy(content)
     for _ in range(rng.integers(1, 3)):
         if rng.random() < 0.7:
             forge_header(content, rng)
         else:
             forge_tensors(tensors, rng)
-    return files.pack("PairMatcher", content, tensors)
+    return sealed.pack("PairMatcher", content, tensors)
 
 
 def forge_header(content, rng, extremes=EXTREMES):
@@ -265,7 +266,7 @@ def try_model(index, path):
         assert dumped(loaded) == data, "a damaged file is another matcher"
         assert (loaded.predict_proba(X) == original.predict_proba(X)).all()
         return "loaded as what it was"
-    said, tensors = files.unpack(changed, "PairMatcher")
+    said, tensors = sealed.unpack(changed, "PairMatcher")
     check_that_it_is_what_it_says(loaded, said, tensors)
     use(loaded, X)
     return "loaded as what it says"
@@ -273,7 +274,7 @@ def try_model(index, path):
 
 def check_that_it_is_what_it_says(loaded, said, tensors):
     """Describe what was loaded again, and compare."""
-    content, own_tensors, _ = persistence._describe(loaded)
+    content, own_tensors, _ = matcher_file.describe(loaded)
     partial = ("parameters", "fitted_with", "layout")
     if "pair_temperature" not in said:  # as in files of earlier versions
         assert content.pop("pair_temperature") == loaded._fitted_temperature()
@@ -345,7 +346,7 @@ def pictures():
     for image, how in written:
         file = io.BytesIO()
         image.save(file, **how)
-        files.append(file.getvalue())
+        sealed.append(file.getvalue())
     return files
 
 

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from speed import encodings
 
-from skpair import PairMatcher, nearest
+from skpair import PairMatcher
+from skpair.known import nearest
 from skpair.search import MatchIndex, top_k
 
 M, N, D, K = 1_000_000, 1_000, 64, 10
@@ -137,7 +138,7 @@ def _ten(depth):
 
 def lance(n=100_000, n_queries=200):
     """Print recall and time of LanceDB, exact and approximate, against the exact search."""
-    from skpair.lance import LanceStore
+    from skpair.search import LanceStore
 
     exact, matcher, X, _ = index_of(n)
     rows = np.arange(0, n, n // n_queries)

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 
 from skpair import PairEncoder, PairMatcher
 from skpair.datasets import make_copepods
-from skpair.memory import EncodingCache
+from skpair.storage import EncodingCache
 
 GRID = {"temperature": [0.05, 0.1, 0.2], "dropout": [0.1, 0.3], "embedding_dim": [16, 64]}
 

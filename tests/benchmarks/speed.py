@@ -18,10 +18,11 @@ from torch import nn
 
 from skpair import PairEncoder, PairMatcher
 from skpair.datasets import make_copepods
-from skpair.gallery import Gallery
+from skpair.known.gallery import Gallery
+from skpair.learning.augment import Augment
+from skpair.learning.sampling import PairSampler
+from skpair.learning.towers import DualEncoder, Projection, SmallCNN
 from skpair.losses import MatchingLoss, NPairLoss
-from skpair.sampling import PairSampler
-from skpair.towers import Augment, DualEncoder, Projection, SmallCNN
 
 
 def versus(what, ours, theirs, bar, repeats=7, faster=False):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from skpair import PairEncoder, PairMatcher, files
+from skpair import PairEncoder, PairMatcher
+from skpair.storage import sealed
 
 FOLDER = Path(__file__).parent
 
@@ -32,8 +33,8 @@ if __name__ == "__main__":
     X = (rng.normal(size=(30, 8)) + 3 * np.eye(8)[y] + 3 * np.eye(8)[y + 4]).astype(np.float32)
     matcher = PairMatcher(hidden_dims=(3,), unknown_label="none", **few).fit(X, names)
     matcher.calibrate_probabilities(X, names).calibrate_threshold(X, names, per_case=True)
-    write(f"features_format{files.FORMAT}", matcher, X)
+    write(f"features_format{sealed.FORMAT}", matcher, X)
     pictures = rng.integers(0, 100, size=(30, 2, 6, 6)).astype(np.uint8)
     pictures[np.arange(30), :, y] += 150
     flat = PairMatcher(PairEncoder("identity", "identity", device="cpu"), **few)
-    write(f"pixels_format{files.FORMAT}", flat.fit(pictures, y), pictures)
+    write(f"pixels_format{sealed.FORMAT}", flat.fit(pictures, y), pictures)

@@ -1,0 +1,315 @@
+"""Controls that never match: how much of a result the matching itself carries."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from ..checks import NestedParameters, check_cases
+from ..known.thresholds import PairCounts
+from ..matcher import PairMatcher
+from ..rows import layouts, reading
+
+
+def image_only(classifier=None):
+    """Make the control that names cases without a look at any skeleton.
+
+    What a matcher names better, it owes to the matching. It has no opinion on pairs.
+
+    Parameters
+    ----------
+    classifier : classifier or None, default=None
+        Learns from the encodings of images. None means logistic regression with balanced weights
+        of the cases and ``C=0.01``, which is right for towers that know the training rows.
+
+    Returns
+    -------
+    ImageOnly
+        Takes feature rows (put a PairEncoder before it for others). Searches reach the classifier
+        as `classifier`: ``{"classifier__C": [0.01, 0.1, 1]}``.
+    """
+    return ImageOnly(_logistic_regression() if classifier is None else classifier)
+
+
+def two_classifiers(classifier=None):
+    """Make the control that reads both kinds, but never compares them.
+
+    One classifier a kind; the probability that an image and a skeleton share a case is the sum
+    over cases of P(case given image) times P(case given skeleton).
+
+    Parameters
+    ----------
+    classifier : classifier or None, default=None
+        Cloned for each kind; must have `predict_proba`. None means logistic regression on
+        standardized columns, as `image_only` has it.
+
+    Returns
+    -------
+    TwoClassifiers
+        Takes feature rows (put a PairEncoder before it for others).
+    """
+    return TwoClassifiers(_logistic_regression() if classifier is None else classifier)
+
+
+def one_hot_skeletons(matcher=None, random_state=None):
+    """Make the control that learns from the codes of cases in the place of skeletons.
+
+    What it names as well as the same matcher with real skeletons, the drawings had no part in.
+
+    Parameters
+    ----------
+    matcher : PairMatcher or None, default=None
+        Learns from the encodings of images and, as skeletons, one column per case. None means a
+        default one.
+    random_state : int, RandomState instance or None, default=None
+        That of the default matcher.
+
+    Returns
+    -------
+    OneHotSkeletons
+        Takes feature rows (put a PairEncoder before it for others).
+    """
+    return OneHotSkeletons(matcher, random_state)
+
+
+def _logistic_regression():
+    return LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
+
+
+def _standardized(classifier):
+    """Make a new pipeline, whose own steps hand over arrays whatever the user's output setting."""
+    classifier = _logistic_regression() if classifier is None else clone(classifier)
+    return make_pipeline(StandardScaler().set_output(transform="default"), classifier)
+
+
+class _Control(NestedParameters, ClassifierMixin, BaseEstimator):
+    """What the controls with a `fit` of their own share."""
+
+    def _fit_rows(self, X, y):
+        layout = layouts.layout_name(X)
+        if layout != "features":
+            raise ValueError(
+                f"X holds {layout}, but {type(self).__name__} takes feature rows; put a "
+                "PairEncoder before it: make_pipeline(PairEncoder(), ...)."
+            )
+        images, skeletons, self.layout_, y = reading.fit_pairs(self, X, y)
+        self.classes_, codes = check_cases(y)
+        return images.read(slice(None)), skeletons.read(slice(None)), codes
+
+    def _images(self, X):
+        check_is_fitted(self)
+        return reading.image_half(self, X).read(slice(None))
+
+    def __sklearn_tags__(self):
+        """Tell scikit-learn that half of the columns is ignored when naming cases."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.poor_score = True
+        return tags
+
+
+def _classifier_has(method):
+    """Whether the classifier, fitted or not, has a method."""
+
+    def check(control):
+        classifier = getattr(control, "classifier_", None)
+        return hasattr(
+            _standardized(control.classifier) if classifier is None else classifier, method
+        )
+
+    return check
+
+
+class ImageOnly(_Control):
+    """A classifier of images that looks at no skeleton: see `image_only`.
+
+    `predict_proba` and `decision_function` are there where the classifier has them.
+
+    Parameters
+    ----------
+    classifier : classifier or None, default=None
+        It is cloned. None means logistic regression.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_cases,)
+        The cases.
+    classifier_ : Pipeline
+        Fitted on standardized columns of the images.
+    """
+
+    def __init__(self, classifier=None):
+        self.classifier = classifier
+
+    def fit(self, X, y):
+        """Learn to name the cases of images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Feature rows; their second halves are not looked at.
+        y : array-like of shape (n,)
+            Case of each row.
+
+        Returns
+        -------
+        self : object
+        """
+        images, _, codes = self._fit_rows(X, y)
+        self.classifier_ = _standardized(self.classifier).fit(images, self.classes_[codes])
+        return self
+
+    def predict(self, X):
+        """Name the case of each image, of full rows or images alone: (n,) labels."""
+        images = self._images(X)
+        return self.classifier_.predict(images)
+
+    @available_if(_classifier_has("predict_proba"))
+    def predict_proba(self, X):
+        """Give the probability of each case for each image: (n, n_cases)."""
+        images = self._images(X)
+        return self.classifier_.predict_proba(images)
+
+    @available_if(_classifier_has("decision_function"))
+    def decision_function(self, X):
+        """Give the score of each case for each image: (n, n_cases), or (n,) of two cases."""
+        images = self._images(X)
+        return self.classifier_.decision_function(images)
+
+
+class TwoClassifiers(_Control):
+    """Two classifiers, one a kind, that are never compared in training: see `two_classifiers`.
+
+    Parameters
+    ----------
+    classifier : classifier or None, default=None
+        Cloned for each kind. None means logistic regression.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_cases,)
+        The cases.
+    image_classifier_, skeleton_classifier_ : Pipeline
+        Fitted on standardized columns.
+    threshold_ : float
+        `pair_proba_matrix` from which on a pair is called the same, by the training rows.
+    """
+
+    def __init__(self, classifier=None):
+        self.classifier = classifier
+
+    def fit(self, X, y):
+        """Learn to name the cases of images, and those of skeletons.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Feature rows.
+        y : array-like of shape (n,)
+            Case of each row.
+
+        Returns
+        -------
+        self : object
+        """
+        images, skeletons, codes = self._fit_rows(X, y)
+        if not hasattr(_standardized(self.classifier), "predict_proba"):
+            raise TypeError(f"classifier must have predict_proba, got {self.classifier!r}.")
+        self.image_classifier_ = _standardized(self.classifier).fit(images, codes)
+        self.skeleton_classifier_ = _standardized(self.classifier).fit(skeletons, codes)
+        same = codes[:, None] == codes[None, :]
+        proba = self.pair_proba_matrix(X)
+        self.threshold_ = PairCounts().add(same, proba).best_threshold()
+        return self
+
+    def predict(self, X):
+        """Name the case of each image: (n,) labels."""
+        images = self._images(X)
+        return self.classes_[self.image_classifier_.predict(images)]
+
+    def predict_proba(self, X):
+        """Give the probability of each case for each image: (n, n_cases)."""
+        images = self._images(X)
+        return self.image_classifier_.predict_proba(images)
+
+    def pair_proba_matrix(self, X, *rest):
+        """Give the probability that every image and every skeleton share a case.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Feature rows; or the encodings of n images, followed by those of m skeletons.
+        *rest : array-like
+            The skeletons, in the form ``pair_proba_matrix(X_img, X_skel)``.
+
+        Returns
+        -------
+        ndarray of shape (n, m)
+        """
+        check_is_fitted(self, "skeleton_classifier_")
+        images, skeletons = reading.pair_halves(self, X, rest, aligned=False)
+        p = self.image_classifier_.predict_proba(images.read(slice(None)))
+        q = self.skeleton_classifier_.predict_proba(skeletons.read(slice(None)))
+        return p @ q.T
+
+
+class OneHotSkeletons(_Control):
+    """A matcher that learns from one-hot codes in the place of skeletons: see `one_hot_skeletons`.
+
+    Parameters
+    ----------
+    matcher : PairMatcher or None, default=None
+        It is cloned. None means a default one.
+    random_state : int, RandomState instance or None, default=None
+        That of the default matcher.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_cases,)
+        The cases.
+    matcher_ : PairMatcher
+        The fitted matcher.
+    """
+
+    def __init__(self, matcher=None, random_state=None):
+        self.matcher = matcher
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        """Learn to match images with the codes of their cases.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, p)
+            Feature rows; their second halves are not looked at.
+        y : array-like of shape (n,)
+            Case of each row.
+
+        Returns
+        -------
+        self : object
+        """
+        images, _, codes = self._fit_rows(X, y)
+        if self.matcher is None:
+            matcher = PairMatcher(random_state=self.random_state)
+        else:
+            matcher = clone(self.matcher)
+        one_hot = np.eye(len(self.classes_), dtype=np.float32)[codes]
+        self.matcher_ = matcher.fit(layouts.stack_pairs(images, one_hot), self.classes_[codes])
+        return self
+
+    def predict(self, X):
+        """Name the case of each image: (n,) labels."""
+        X = self._padded(X)
+        return self.matcher_.predict(X)
+
+    def predict_proba(self, X):
+        """Give the probability of each case for each image: (n, n_cases)."""
+        X = self._padded(X)
+        return self.matcher_.predict_proba(X)
+
+    def _padded(self, X):
+        images = self._images(X)
+        return layouts.stack_pairs(images, np.zeros((len(images), len(self.classes_))))

@@ -1,0 +1,216 @@
+"""The judge: what is known after `fit`, and how it decides."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, softmax
+from torch import nn
+
+from ..checks import as_labels, check_choice
+from ..learning.devices import resolve_device, resolve_precision
+from ..learning.encoding import check_finite, encode
+from .gallery import Gallery, nearest, paired_similarity, similarity
+from .thresholds import PairCounts
+
+#: Pairs whose probabilities are held at once while they are counted.
+_PAIRS_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Embed encodings, compare embeddings with what is known, and decide.
+
+    It is made of a fitted matcher's attributes and parameters when it is asked for (`judge_`), and
+    changes none of them. *Queries* are embeddings of images or of skeletons.
+
+    Parameters
+    ----------
+    layers : nn.Module
+        Both layers, `layers.image` and `layers.skeleton`.
+    loss : nn.Module
+        What they were trained by. One with `pair_logits` compares pairs itself.
+    gallery : Gallery or None
+        The known examples; without, there is nothing but to embed.
+    kinds : {"both", "skeletons", "images"}
+        Which of them name a query.
+    aggregate : {"mean", "max"}
+        Compare with the mean of a case's examples, or with the most similar one.
+    temperature, pair_temperature : float
+        Divide the scores in the probabilities of cases, and of pairs.
+    threshold : float or None
+        Probability from which on a pair is called the same.
+    case_thresholds : ndarray of shape (n_cases,) or None
+        The same for images named each case.
+    novelty_threshold : float or None
+        Novelty above which an image counts as unknown.
+    unknown_label : str, int, float or None
+        What such images are named; None names them like others.
+    batch_size, device, precision
+        How the layers are computed, as a PairMatcher has them.
+    """
+
+    layers: nn.Module
+    loss: nn.Module
+    gallery: Gallery | None = None
+    kinds: str = "both"
+    aggregate: str = "mean"
+    temperature: float = 1.0
+    pair_temperature: float = 1.0
+    threshold: float | None = None
+    case_thresholds: np.ndarray | None = None
+    novelty_threshold: float | None = None
+    unknown_label: object = None
+    batch_size: int = 128
+    device: str = "auto"
+    precision: str = "auto"
+
+    @property
+    def cases(self):
+        """The known cases: (n_cases,)."""
+        return self.gallery.cases
+
+    @property
+    def compares_itself(self):
+        """Whether the loss compares an image with a skeleton by more than their similarity."""
+        return hasattr(self.loss, "pair_logits")
+
+    def embed(self, half):
+        """Send encodings (a `Half` of features) through the layer of their kind: (n, d) float32."""
+        device = resolve_device(self.device)
+        precision = resolve_precision(self.precision, device, half.layout)
+        layer = getattr(self.layers, half.kind)
+        embedded = encode(layer, half, self.batch_size, device, precision)
+        # a dot product is no longer than both lengths multiplied
+        square = np.einsum("nd,nd->n", embedded, embedded)
+        if layer.normalize:  # what is too long for float32 was divided by an infinite length
+            square = np.where(square == 0, np.inf, square)
+        check_finite(square[:, None], half.kind, half.rows)
+        return embedded
+
+    # ---- cases -----------------------------------------------------------------------------------
+
+    def score(self, queries, kind):
+        """Compare queries, "image" or "skeleton", with each case: (n, n_cases) float32.
+
+        Similarities; mean probabilities of a pair where the loss compares pairs itself.
+        """
+        check_comparison(self.kinds, self.aggregate, self.compares_itself)
+        if self.compares_itself:
+            return self.gallery.case_probability(queries, self.loss, query_is_image=kind == "image")
+        return self.gallery.case_similarity(
+            queries,
+            kinds=self.kinds,
+            aggregate=self.aggregate,
+            normalize=self.layers.image.normalize,
+        )
+
+    def name(self, queries, kind):
+        """Name the case of queries: (n,) labels; novelty is known of images only."""
+        names = self.cases[self.score(queries, kind).argmax(axis=1)]
+        if self.unknown_label is None or kind == "skeleton":
+            return names
+        unknown = as_unknown_label(self.unknown_label, self.cases)
+        return np.where(self.novelty(queries) > self.novelty_threshold, unknown, names)
+
+    def logits(self, scores):
+        """Turn the scores of cases into what a softmax takes."""
+        return np.log(np.maximum(scores, 1e-30)) if self.compares_itself else scores
+
+    def proba(self, scores, temperature=None):
+        """Turn the scores of cases into probabilities: (n, n_cases) float32."""
+        temperature = self.temperature if temperature is None else temperature
+        # embeddings are float32: more digits would be noise
+        return softmax(self.logits(scores) / temperature, axis=1).astype(np.float32)
+
+    def novelty(self, images, own_rows=None):
+        """Say how far images are from all that is known: (n,) float32.
+
+        `own_rows` are the known images that they are themselves, if they are: they do not count.
+        """
+        check_comparison(self.kinds, self.aggregate, self.compares_itself)
+        highest = self.gallery.nearest_similarity(
+            images, kinds=self.kinds, loss=self.loss, own_rows=own_rows
+        )
+        return 1 - (expit(highest) if self.compares_itself else highest)
+
+    # ---- pairs -----------------------------------------------------------------------------------
+
+    def pair_score(self, images, skeletons):
+        """Compare image i with skeleton i: (n,) float32."""
+        return paired_similarity(images, skeletons, self.loss)
+
+    def score_matrix(self, images, skeletons):
+        """Compare every image with every skeleton: (n, m) float32."""
+        return similarity(images, skeletons, self.loss)
+
+    def nearest(self, images, k):
+        """Find the `k` known skeletons nearest to each image: scores and rows, (n, k)."""
+        return nearest(images, self.gallery.skeletons, k, self.loss)
+
+    def pair_proba(self, images, skeletons):
+        """Give the probability that image i and skeleton i share a case: (n,) float32."""
+        if self.compares_itself:
+            return expit(self.pair_score(images, skeletons))
+        return np.einsum("nc,nc->n", *self._case_proba(images, skeletons))
+
+    def pair_proba_blocks(self, images, skeletons, step):
+        """Yield the probabilities of `step` images at a time, with all skeletons: (step, m)."""
+        if not self.compares_itself:
+            images, skeletons = self._case_proba(images, skeletons)
+        for start in range(0, len(images), step):
+            block = images[start : start + step]
+            if self.compares_itself:
+                yield expit(self.score_matrix(block, skeletons))
+            else:
+                yield block @ skeletons.T
+
+    def same(self, images, skeletons):
+        """Decide whether image i and skeleton i share a case: (n,) bool."""
+        threshold = self.threshold
+        if self.case_thresholds is not None:
+            threshold = self.case_thresholds[self.score(images, "image").argmax(axis=1)]
+        return self.pair_proba(images, skeletons) >= threshold
+
+    def count_pairs(self, images, codes, skeletons, skeleton_codes):
+        """Count all pairs of images and skeletons, of some cases, by their probability."""
+        counts = PairCounts()
+        step = max(1, _PAIRS_AT_ONCE // max(1, len(skeletons)))
+        blocks = self.pair_proba_blocks(images, skeletons, step)
+        for start, proba in zip(range(0, len(images), step), blocks, strict=True):
+            same = codes[start : start + step, None] == skeleton_codes[None, :]
+            counts.add(same, proba)
+        return counts
+
+    def _case_proba(self, images, skeletons):
+        return (
+            self.proba(self.score(images, "image"), self.pair_temperature),
+            self.proba(self.score(skeletons, "skeleton"), self.pair_temperature),
+        )
+
+
+def check_comparison(kinds, aggregate, across_kinds_only):
+    """Check how queries are to be compared with the gallery: it may be set after `fit` as well."""
+    check_choice("gallery", kinds, ("both", "skeletons", "images"))
+    check_choice("aggregate", aggregate, ("mean", "max"))
+    if across_kinds_only and kinds == "images":
+        raise ValueError(
+            "gallery='images' does not go with loss='binary_cross_entropy', which compares "
+            "images with skeletons only; use gallery='skeletons' or 'both'."
+        )
+
+
+def temperature_of(loss, temperature):
+    """Give the temperature that a training leaves: probabilities of pairs have none."""
+    return 1.0 if hasattr(loss, "pair_logits") else float(temperature)
+
+
+def as_unknown_label(label, cases):
+    """Bring `unknown_label` to the kind of the cases; ValueError if it can be none, None stays."""
+    if label is None:
+        return None
+    if np.ndim(label):
+        raise ValueError(f"unknown_label must be one label or None, got {label!r}.")
+    (known,) = as_labels([label], cases, "unknown_label")
+    if known in cases:
+        raise ValueError(f"unknown_label={label!r} is one of the cases; it must be another.")
+    return known

@@ -1,0 +1,4 @@
+"""Whatever learns, by torch: networks, batches of rows, devices, the net that trains, its schemes.
+
+It knows rows (`skpair.rows`) and losses, but no estimator. skorch is imported by `net` only.
+"""

@@ -1,0 +1,309 @@
+"""The schemes of training: two stages, joint, fine-tuned; as functions of what each step needs.
+
+`settings` has the parameters of a PairMatcher (of a PairEncoder, where towers learn) as attributes.
+"""
+
+import copy
+import functools
+import threading
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import nn
+
+from ..checks import users_level
+from ..losses import LOSSES, MatchingLoss
+from ..rows.halves import Half, feature_half
+from .augment import make_augment
+from .batches import TrainingRows
+from .devices import one_thread, resolve_device, resolve_precision, seeded, side_by_side
+from .encoding import measure_batch_norm
+from .net import WithLoss, fit_net
+from .sampling import PairSampler
+from .towers import Classifier, DualEncoder, Projection
+
+#: Parameters of a PairMatcher that, beside the data, decide what `fit` leaves behind.
+SHAPING = (
+    "training",
+    "embedding_dim",
+    "hidden_dims",
+    "dropout",
+    "loss",
+    "within_kind",
+    "similarity",
+    "temperature",
+    "margin",
+    "embedding_l2",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What the training of a PairMatcher gives."""
+
+    layers: DualEncoder
+    loss: nn.Module
+    net: object  # skorch.NeuralNet, that trained them
+    images: Half  # what the layers take: features
+    skeletons: Half
+    train: np.ndarray  # rows that they learned from
+    held_out: np.ndarray  # rows held out for early stopping; none without
+    seed: int
+
+
+def learn(settings, encoder, halves, codes, cases, checkpoint):
+    """Fit the encoder, if there is one, and the layers.
+
+    Parameters
+    ----------
+    settings : PairMatcher
+        Its parameters.
+    encoder : PairEncoder or None
+        It is fitted in place. None: the rows are features.
+    halves : tuple of Half
+        The images and the skeletons.
+    codes : ndarray of shape (n,), int
+        Codes of the cases.
+    cases : ndarray of shape (n_cases,)
+        The cases.
+    checkpoint : Checkpoint
+        Keeps the state, and gives the seeds.
+
+    Returns
+    -------
+    Learned
+    """
+    seed = checkpoint.seed("matcher", settings.random_state)
+    train, held_out = hold_out(settings, codes, cases, seed)
+    checkpoint.claim(halves)
+    parts = codes, train, held_out, seed
+    images, skeletons = halves
+    if encoder is not None:
+        _fit_encoder(settings, encoder, halves, codes, cases, train, checkpoint)
+        images, skeletons = _encode(encoder, halves)
+    with seeded(seed, resolve_device(settings.device)):
+        layers = new_layers(settings, images.shape[0], skeletons.shape[0])
+        for half in (images.take(train), skeletons.take(train)):
+            rows = torch.from_numpy(half.read(slice(None)))
+            getattr(layers, half.kind).standardize.measure(rows)
+        criterion = new_criterion(settings)
+        if settings.training != "joint":
+            rows = _rows(settings, (images, skeletons), *parts, batch_size=settings.batch_size)
+            with one_thread():
+                net = _train(settings, layers, criterion, rows, checkpoint.stage("layers"))
+        if settings.training != "two_stage":
+            stage = checkpoint.stage("together")
+            net = _train_together(settings, encoder, layers, criterion, halves, *parts, stage=stage)
+            encoder.set_params(memory=None)  # its towers have learned: no other fit has them
+            images, skeletons = _encode(encoder, halves)
+    return Learned(layers, criterion.loss, net, images, skeletons, train, held_out, seed)
+
+
+def hold_out(settings, codes, cases, seed):
+    """Split rows into those to learn from and those held out for early stopping."""
+    rows = np.arange(len(codes))
+    if not settings.early_stopping:
+        return rows, rows[:0]
+    alone = np.bincount(codes)[codes] == 1
+    if alone.any():
+        warnings.warn(
+            f"These cases have one row only, which cannot be held out for early stopping: "
+            f"{cases[codes[alone]].tolist()}.",
+            stacklevel=users_level(),
+        )
+    n_cases = len(np.unique(codes[~alone]))
+    n_held_out = max(n_cases, round(settings.validation_fraction * len(rows)))
+    if n_cases < 2 or len(rows[~alone]) - n_held_out < n_cases:
+        raise ValueError(
+            f"early_stopping=True needs some rows of at least 2 cases to hold out, but of "
+            f"{len(rows)} rows in {len(cases)} cases too few repeat a case; give more "
+            "rows or early_stopping=False."
+        )
+    train, held_out = train_test_split(
+        rows[~alone], test_size=n_held_out, stratify=codes[~alone], random_state=seed
+    )
+    return np.sort(np.concatenate([train, rows[alone]])), np.sort(held_out)
+
+
+def new_layers(settings, image_width, skeleton_width):
+    """Make the layers, one a kind."""
+    return DualEncoder(
+        *(
+            Projection(
+                width,
+                settings.embedding_dim,
+                settings.hidden_dims,
+                settings.dropout,
+                normalize=settings.similarity == "cosine",
+            )
+            for width in (image_width, skeleton_width)
+        )
+    )
+
+
+def new_criterion(settings):
+    """Make the loss, with what is added to it in training."""
+    if isinstance(settings.loss, nn.Module):
+        loss = copy.deepcopy(settings.loss)
+    else:
+        loss = LOSSES[settings.loss](settings.get_params(deep=False))
+    return MatchingLoss(loss, settings.within_kind, settings.embedding_l2)
+
+
+# ---- the steps of `learn` ------------------------------------------------------------------------
+
+
+def _fit_encoder(settings, encoder, halves, codes, cases, train, checkpoint):
+    rows = [half.take(train) for half in halves]
+    joint = settings.training == "joint"
+    # jointly, towers stay as they start until they learn together with the layers
+    encoder.fit_halves(*rows, codes[train], cases, checkpoint=checkpoint, learn=not joint)
+    if joint:
+        _measure_batch_norm(settings, encoder, rows)
+
+
+def _measure_batch_norm(settings, encoder, halves):
+    device = resolve_device(settings.device)
+    for half in halves:
+        tower = getattr(encoder.towers_, half.kind)
+        measure_batch_norm(tower, half, encoder.batch_size, device)
+
+
+def _encode(encoder, halves):
+    encoded = encoder.encode_halves(*halves)
+    return [feature_half(part, half.kind) for part, half in zip(encoded, halves, strict=True)]
+
+
+def _rows(settings, halves, codes, train, held_out, seed, *, batch_size, augment=None):
+    """Make the rows to train on, and those held out (None if there are none)."""
+    device = resolve_device(settings.device)
+
+    def rows(part, augment):
+        rng = np.random.RandomState(seed)
+        return TrainingRows(
+            [half.take(part) for half in halves],
+            codes[part],
+            PairSampler(codes[part], batch_size, settings.sampler, rng),
+            device,
+            augment,
+        )
+
+    if not len(held_out):
+        return rows(train, augment), None
+    valid = rows(held_out, None)
+    valid.batches = list(valid.batches)  # the same pairs in every epoch
+    return rows(train, augment), valid
+
+
+def _train(settings, encoders, criterion, rows, stage, *, how=None, rate=1.0, epochs=None):
+    """Train encoders and a loss, in place; `how` has the rates, where another than `settings`."""
+    how = how or settings
+    rows, valid = rows
+    return fit_net(
+        WithLoss(encoders, criterion.loss),
+        criterion,
+        rows,
+        valid=valid,
+        patience=settings.n_iter_no_change,
+        lr=rate * how.lr,
+        weight_decay=how.weight_decay,
+        max_epochs=epochs or how.max_epochs,
+        precision=resolve_precision(how.precision, rows.device, rows.layout),
+        callbacks=settings.callbacks,
+        verbose=settings.verbose,
+        stage=stage,
+    )
+
+
+def _train_together(settings, encoder, layers, criterion, halves, codes, train, *rest, stage):
+    """Train the towers of an encoder and the layers, in place."""
+    *_, seed = rest
+    augment = make_augment(encoder.augment, halves[0].layout, seed)
+    rows = _rows(
+        settings, halves, codes, train, *rest, batch_size=encoder.batch_size, augment=augment
+    )
+    less = {}
+    if settings.training == "fine_tune":
+        less = {"rate": 0.1, "epochs": max(1, encoder.max_epochs // 2)}
+    module = encoder.towers_.followed_by(layers)
+    net = _train(settings, module, criterion, rows, stage, how=encoder, **less)
+    _measure_batch_norm(settings, encoder, [half.take(train) for half in halves])
+    return net
+
+
+# ---- the first stage -----------------------------------------------------------------------------
+
+
+def name_cases(settings, dual, width, kinds, halves, codes, n_cases, seed, checkpoint):
+    """Train towers to name the cases, in place.
+
+    Parameters
+    ----------
+    settings : PairEncoder
+        Its parameters.
+    dual : DualEncoder
+        The towers.
+    width : int
+        Columns of their encodings.
+    kinds : list of str
+        Which of the towers learn.
+    halves : dict of str to Half
+        The rows, by kind.
+    codes : ndarray of shape (n,), int
+        Codes of the cases.
+    n_cases : int
+        Number of cases.
+    seed : int
+        Of the sampler and of augmentation; one more for skeletons.
+    checkpoint : Checkpoint
+        Keeps the state.
+
+    Returns
+    -------
+    dict of str to skorch.history.History
+        By kind.
+    """
+    device = resolve_device(settings.device)
+    cancelled = threading.Event()
+    classifiers = {kind: Classifier(getattr(dual, kind), width, n_cases) for kind in kinds}
+
+    def train(kind):
+        half, classifier = halves[kind], classifiers[kind]
+        own_seed = seed + (kind == "skeleton")
+        rng = np.random.RandomState(own_seed)
+        net = fit_net(
+            classifier,
+            nn.CrossEntropyLoss(label_smoothing=0.1),
+            TrainingRows(
+                [half],
+                codes,
+                PairSampler(codes, settings.batch_size, settings.sampler, rng),
+                device,
+                make_augment(settings.augment, half.layout, own_seed),
+                cancelled,
+            ),
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            max_epochs=settings.max_epochs,
+            precision=resolve_precision(settings.precision, device, half.layout),
+            callbacks=settings.callbacks,
+            verbose=settings.verbose,
+            stage=checkpoint.stage(kind),
+        )
+        measure_batch_norm(classifier.tower, half, settings.batch_size, device)
+        return net.history
+
+    # nothing of the user's may draw or print
+    quiet = not (settings.verbose or settings.callbacks or callable(settings.augment))
+    encoders = {"image": settings.image_encoder, "skeleton": settings.skeleton_encoder}
+    small = quiet and all(encoders[kind] == "cnn" for kind in kinds)
+    if small and device == "cpu" and torch.get_num_threads() > 1:
+        # two small towers on a thread each are faster than one after the other on all; but
+        # workers run one thread each, and have no core to spare
+        histories = side_by_side([functools.partial(train, kind) for kind in kinds], cancelled)
+    else:
+        histories = map(train, kinds)
+    return dict(zip(kinds, histories, strict=True))

@@ -1,0 +1,178 @@
+"""One kind (the images, or the skeletons) of every row, read batch by batch."""
+
+import copy
+import hashlib
+import os
+
+import numpy as np
+import pandas as pd
+
+from ..checks import as_file
+from . import pictures
+from .layouts import KINDS, Layout
+
+
+def feature_half(features, kind):
+    """Return features (n, p) of one kind, such as the encodings of images, as a `Half`."""
+    shape = features.shape[1:]
+    return ArrayHalf(features, Layout("features", shape, shape), KINDS.index(kind))
+
+
+class Half:
+    """One kind (images or skeletons) of every row, read batch by batch.
+
+    Attributes
+    ----------
+    layout : {"pixels", "features", "files"}
+    kind : {"image", "skeleton"}
+    shape : tuple of int
+        Of one row as read: (C, H, W), (1, H, W) or (p,).
+    rows : ndarray of shape (n,)
+        Which rows of the source belong to this half.
+    """
+
+    def __init__(self, source, layout, index):
+        self.source = source
+        self.layout = layout.name
+        self.kind = KINDS[index]
+        self.shape = layout.shapes[index]
+        self.ink = layout.ink
+        self.rows = np.arange(len(source))
+
+    def reading(self):
+        """Tell how a row becomes what `read` gives; what it is itself tell `contents`."""
+        return self.layout, self.kind, self.shape, self.ink
+
+    def __len__(self):
+        """Return the number of rows."""
+        return len(self.rows)
+
+    def take(self, rows):
+        """Return a subset (slice, int or bool array); nothing is read or copied."""
+        subset = copy.copy(self)
+        subset.rows = self.rows[rows]
+        return subset
+
+    def read(self, rows):
+        """Return some rows (slice or int array): (b, *shape).
+
+        uint8 of 0..255 (skeletons: 0 or 255), float32 of 0..1 (skeletons: 0 or 1) where pixels
+        are floats, and any float32 for features.
+        """
+        return next(self.stream([rows]))
+
+    def batches(self, batch_size):
+        """Yield all rows in order, `batch_size` at a time."""
+        starts = range(0, len(self), batch_size)
+        return self.stream(slice(start, start + batch_size) for start in starts)
+
+
+class ArrayHalf(Half):
+    """Pixels or features in memory (or in a memory map): a view until a batch is read."""
+
+    def stream(self, row_batches):
+        """Yield `read(rows)` for each of the row selections."""
+        for rows in row_batches:
+            batch = np.asarray(self.source[self.rows[rows]])  # a copy, also of memory maps
+            if self.layout == "features":
+                yield batch.astype(np.float32, copy=False)
+            elif self.kind == "image":
+                yield pictures.resize_images(pictures.plain_pixels(batch), self.shape[1:])
+            else:
+                ink = pictures.resize_ink(batch != 0, self.shape[1:])
+                yield pictures.plain_pixels(ink.astype(float) if batch.dtype.kind == "f" else ink)
+
+    def reading(self):
+        """Tell how a row becomes what `read` gives."""
+        dtype = self.source.dtype
+        kept = dtype.kind == "f" if self._is_ink() else dtype.str
+        return *super().reading(), kept, self.source.shape[1:]
+
+    def contents(self):
+        """Yield the bytes of each row; ink is ink, whatever its number."""
+        for row in self.rows:
+            row = self.source[row] != 0 if self._is_ink() else self.source[row]
+            yield np.ascontiguousarray(row).reshape(-1).view(np.uint8)
+
+    def _is_ink(self):
+        return self.layout == "pixels" and self.kind == "skeleton"
+
+    def check_files(self):
+        """Return no paths: there are no files."""
+        return []
+
+    def names(self):
+        """Return None: rows in memory have no names."""
+
+
+class FileHalf(Half):
+    """Files, decoded in threads when a batch is read."""
+
+    def stream(self, row_batches):
+        """Yield `read(rows)` for each of the row selections, decoding one selection ahead."""
+        ahead = None
+        for rows in row_batches:
+            following = pictures.in_threads(self._decode, self.rows[rows])
+            if ahead is not None:
+                yield self._stack(ahead)
+            ahead = following
+        if ahead is not None:
+            yield self._stack(ahead)
+
+    def names(self):
+        """Return the path of each row, a str."""
+        return [os.fspath(path) for path in self.source[self.rows]]
+
+    def check_files(self):
+        """Raise where a file is missing or is no image; pixels are not decoded.
+
+        Returns the paths of those that hold more pages than the first, which is read.
+        """
+        more = self.ask_files(lambda row: self._open(row, pictures.check_file))
+        return self.take(more).names()
+
+    def ask_files(self, question):
+        """Ask `question(row)`, a bool, once for each different file: (n,) answers."""
+        files, _ = pd.factorize(
+            np.array(self.names(), dtype=object)
+        )  # (n,) codes, by first appearance
+        rows = self.rows[np.unique(files, return_index=True)[1]]
+        answers = []
+        for start in range(0, len(rows), 1024):  # bounds what waits in the pool
+            answers += pictures.in_threads(question, rows[start : start + 1024])
+        return np.array(answers, dtype=bool)[files]
+
+    def contents(self):
+        """Yield a digest of the file of each row."""
+        for start in range(0, len(self), 1024):  # bounds what waits in the pool
+            yield from pictures.in_threads(self._content, self.rows[start : start + 1024])
+
+    def _content(self, row):
+        return self._open(row, lambda path: hashlib.sha256(as_file(path).read_bytes()).digest())
+
+    def has_colour(self, row):
+        """Whether the channels of an image differ."""
+        return bool(np.ptp(self._decode(row), axis=0).any())
+
+    def is_blank(self, row):
+        """Whether a skeleton has no ink."""
+        return not self._decode(row).any()
+
+    def _stack(self, decoded):
+        decoded = list(decoded)
+        return np.stack(decoded) if decoded else np.empty((0, *self.shape), np.uint8)
+
+    def _decode(self, row):
+        if self.kind == "image":
+            return self._open(row, pictures.decode_image, self.shape)
+        return self._open(row, pictures.decode_skeleton, self.shape, self.ink)
+
+    def _open(self, row, read, *how):
+        path = self.source[row]
+        where = f"Row {row}: the {self.kind} file {os.fspath(path)!r}"
+        try:
+            return read(path, *how)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{where} does not exist.") from error
+        except Exception as error:  # Pillow's decoders raise many kinds
+            raise OSError(f"{where} cannot be read as an image: {error}") from error

@@ -1,0 +1,293 @@
+"""What estimators are given becomes two `Half` objects, the images and the skeletons."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+from sklearn.utils import check_array, check_X_y
+from sklearn.utils.validation import validate_data
+
+from ..checks import check_no_gaps, users_level
+from . import pictures
+from .halves import ArrayHalf, FileHalf
+from .layouts import (
+    KINDS,
+    Layout,
+    as_table,
+    check_file_rows,
+    check_no_single_path,
+    check_pixel_rows,
+    check_two_columns,
+    is_frame,
+    layout_of,
+    pad_columns,
+    paths_of,
+    stack_pairs,
+)
+
+DEFAULT_FILE_SIZE = 64  # pixels: files come in any size, a batch needs one
+
+
+def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
+    """Resolve the two call forms ``fit(X, y)`` and ``fit(X_img, X_skel, y)`` to X and y."""
+    if len(rest) > 1:
+        raise TypeError(
+            f"fit takes fit(X, y) or fit(X_img, X_skel, y), but {2 + len(rest)} positional "
+            "arguments were given. sample_weight is not supported."
+        )
+    for given in (X, y):
+        check_no_single_path(given)
+    if not rest:
+        if y is not None and np.asarray(y).ndim > 2:
+            raise ValueError(
+                f"y has the shape {np.asarray(y).shape}, but it must hold the case of each row, "
+                "(n,). Images and skeletons given apart are followed by their cases: "
+                "fit(X_img, X_skel, y)."
+            )
+        check_no_gaps("y", y)
+        return X, y
+    check_no_gaps("y", rest[0])
+    X = as_table(X)
+    return stack_pairs(X, y, size=image_size if pictures.is_ragged(X) else None, ink=ink), rest[0]
+
+
+def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
+    """Validate the rows of `fit`, setting `n_features_in_` and `feature_names_in_`.
+
+    Returns the images and the skeletons as `Half`, the `Layout`, and y as an array (or None).
+    """
+    size = check_reading(image_size, ink)
+    X = as_table(X)
+    _check_some(estimator, X)
+    name = layout_of(X)
+    X, y = _validate_rows(estimator, X, name, y=y, reset=True)
+    if name == "features":
+        check_two_columns(X)
+        parts = np.split(X, [X.shape[1] // 2], axis=1)
+        layout = Layout(
+            name, *(part.shape[1:] for part in parts), used_columns=tuple(map(_count_used, parts))
+        )
+    elif name == "pixels":
+        height_width = size or X.shape[2:]
+        layout = Layout(
+            name, (X.shape[1] - 1, *height_width), (1, *height_width), size is not None, ink
+        )
+        _warn_blank(~X[:, -1].any(axis=(1, 2)))
+    else:
+        size = size or (DEFAULT_FILE_SIZE, DEFAULT_FILE_SIZE)
+        layout = Layout(name, (3, *size), (1, *size), True, ink)
+        images, skeletons = _split_rows(X, layout)
+        _check_files(images, skeletons)
+        # Every file is decoded once: a broken one must not show up after hours of training.
+        if not images.ask_files(images.has_colour).any():
+            layout = replace(layout, image_shape=(1, *size))
+        _warn_blank(skeletons.ask_files(skeletons.is_blank))
+    return *_split_rows(X, layout), layout, y
+
+
+def hand_on_columns(source, target):
+    """Give another estimator what `fit_pairs` has set in one, for rows that it has read."""
+    for name in ("layout_", "n_features_in_", "feature_names_in_"):
+        vars(target).pop(name, None)
+        if hasattr(source, name):
+            setattr(target, name, getattr(source, name))
+
+
+def check_reading(image_size, ink):
+    """Check the parameters that say how pictures are read."""
+    pictures.check_ink(ink)
+    return None if image_size is None else pictures.check_size(image_size, "image_size")
+
+
+def image_half(estimator, X):
+    """Return the images of full rows, or images alone, as a `Half` for a fitted estimator."""
+    half = _half(estimator, X, 0)
+    _check_files(half)
+    return half
+
+
+def skeleton_half(estimator, X):
+    """Return the skeletons of full rows, or skeletons alone, as a `Half`."""
+    half = _half(estimator, X, 1)
+    _check_files(half)
+    return half
+
+
+def pair_halves(estimator, X, rest=(), *, aligned=True):
+    """Resolve ``method(X)`` and ``method(X_img, X_skel)`` to images and skeletons.
+
+    With `aligned`, both must be of the same length.
+    """
+    check_one_more(rest)
+    if rest:
+        halves = _half(estimator, X, 0), _half(estimator, rest[0], 1)
+        if aligned:
+            check_aligned(*halves)
+    else:
+        X = as_table(X)
+        _check_layout(estimator, X)
+        halves = _split_rows(_validate_fitted(estimator, X), estimator.layout_)
+    _check_files(*halves)
+    return halves
+
+
+def check_one_more(rest):
+    """Raise unless ``method(X)`` or ``method(X_img, X_skel)`` was called."""
+    if len(rest) > 1:
+        raise TypeError(
+            "Either full rows (X) or images and skeletons (X_img, X_skel) are taken, but "
+            f"{1 + len(rest)} positional arguments were given."
+        )
+
+
+def check_aligned(images, skeletons):
+    """Raise unless there are as many images as skeletons."""
+    if len(images) != len(skeletons):
+        raise ValueError(
+            f"There are {len(images)} images and {len(skeletons)} skeletons, but row i of both "
+            "must be a pair. similarity_matrix compares every image with every skeleton."
+        )
+
+
+# ---- from X to its halves ------------------------------------------------------------------------
+
+
+def _half(estimator, X, index):
+    X = as_table(X)
+    layout = estimator.layout_
+    _check_layout(estimator, X)
+    if layout.name == "files":
+        return FileHalf(paths_of(X, index), layout, index)
+    if not _is_alone(estimator, X, index):
+        return _split_rows(_validate_fitted(estimator, X), layout)[index]
+    if layout.name == "features":
+        X = check_array(X, dtype=np.float32, estimator=estimator, input_name="X")
+        X = pad_columns(X, layout.shapes[index][0])
+    elif index == 0:
+        X = pictures.as_images(X, layout.image_shape[1:] if layout.resizes else None)
+        _check_same_shape(estimator, X)
+    else:
+        X = pictures.as_ink(X, layout.skeleton_shape[1:], layout.ink)
+    return ArrayHalf(X, layout, index)
+
+
+def _is_alone(estimator, X, index):
+    """Whether pixels or features are one half only; full rows are the other possibility."""
+    layout = estimator.layout_
+    if layout.name == "pixels":
+        return X.ndim != 4 or X.shape[1] not in (2, 4)
+    if len(getattr(X, "shape", ())) != 2:
+        return False
+    n_columns, width = X.shape[1], layout.shapes[index][0]
+    # Columns that were all zero in fit are padding: a narrower half may come without them.
+    fits = layout.used_columns[index] <= n_columns <= width
+    names = getattr(estimator, "feature_names_in_", None)
+    if not fits or names is None or not is_frame(X):
+        return fits
+    names = names[:width] if index == 0 else names[-width:]
+    return list(X.columns) == list(names[:n_columns])
+
+
+def _split_rows(X, layout):
+    """Split validated rows into the two halves, without copying."""
+    if layout.name == "files":
+        return tuple(FileHalf(paths_of(X, index), layout, index) for index in (0, 1))
+    border = layout.image_shape[0]  # channels or columns
+    return ArrayHalf(X[:, :border], layout, 0), ArrayHalf(X[:, border:], layout, 1)
+
+
+def _validate_fitted(estimator, X):
+    """Validate full rows after `fit`."""
+    name = estimator.layout_.name
+    if name == "files":  # picked by name already, else without names: nothing for scikit-learn
+        check_file_rows(X)
+        return X
+    if name == "pixels":
+        check_pixel_rows(X)
+        _check_same_shape(estimator, X[:, :-1])
+    return _validate_rows(estimator, X, name)[0]
+
+
+def _validate_rows(estimator, X, name, *, y="no_validation", reset=False):
+    """Pass full rows through scikit-learn's validation; returns X and y (None if not given)."""
+    if name == "features":
+        checks = {"dtype": np.float32}
+    elif name == "pixels":
+        check_pixel_rows(X)
+        checks = {"allow_nd": True}
+    else:
+        check_file_rows(X)
+        X = X[list(KINDS)] if is_frame(X) else X
+        checks = {"skip_check_array": True}
+    with np.errstate(over="ignore", invalid="ignore"):  # too large for float32: the check says so
+        checked = validate_data(estimator, X, y, reset=reset, **checks)
+    X, y = checked if isinstance(checked, tuple) else (checked, None)
+    if name == "pixels":
+        pictures.check_range(X)
+    if name == "files" and y is not None:
+        _, y = check_X_y(np.zeros((len(X), 1)), y, estimator=estimator)
+    return X, y
+
+
+def _count_used(X):
+    used = np.flatnonzero(X.any(axis=0))
+    return int(used[-1]) + 1 if len(used) else 0
+
+
+def _check_layout(estimator, X):
+    _check_some(estimator, X)
+    given, fitted = layout_of(X), estimator.layout_.name
+    if given != fitted:
+        single = (
+            " One picture alone needs an axis before it: X[None]." if fitted == "pixels" else ""
+        )
+        raise ValueError(
+            f"X holds {given}, but {type(estimator).__name__} was fitted on {fitted}. Give X in "
+            f"the layout that fit has seen.{single}"
+        )
+
+
+def _check_some(estimator, X):
+    if getattr(X, "shape", (1,))[:1] == (0,):
+        raise ValueError(
+            f"Found 0 sample(s) (shape={X.shape}) while a minimum of 1 is required by "
+            f"{type(estimator).__name__}."
+        )
+
+
+def _check_same_shape(estimator, images):
+    layout, given = estimator.layout_, images.shape[1:]
+    if layout.resizes:
+        given = (given[0], *layout.image_shape[1:])
+    if given != layout.image_shape:
+        raise ValueError(
+            f"The images are {images.shape[1:]} (channels, height, width), but "
+            f"{type(estimator).__name__} was fitted on {layout.image_shape}. Resize them with "
+            "stack_pairs(..., size=...), or let PairEncoder(image_size=...) do it; the number of "
+            "channels must agree in any case. One image alone needs an axis before it: image[None]."
+        )
+
+
+def _check_files(*halves):
+    """Raise for files that are no pictures; warn, once for all, of those of several pages."""
+    files = list(dict.fromkeys(path for half in halves for path in half.check_files()))
+    if files:
+        shown = ", ".join(map(repr, files[:5])) + (", ..." if len(files) > 5 else "")
+        warnings.warn(
+            f"Of {len(files)} file(s) with several pages or frames, only the first one is read: "
+            f"{shown}. Save each page that counts as a file of its own.",
+            UserWarning,
+            stacklevel=users_level(),
+        )
+
+
+def _warn_blank(blank):
+    rows = np.flatnonzero(blank)
+    if len(rows):
+        shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
+        warnings.warn(
+            f"The skeleton is blank in {len(rows)} row(s): {shown}. They tell nothing about "
+            "their cases; check the drawings, or `ink` if lines and ground are mixed up.",
+            UserWarning,
+            stacklevel=users_level(),
+        )
