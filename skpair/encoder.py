@@ -66,7 +66,8 @@ class PairEncoder(
         Of the towers' operations; weights and encodings are float32. "auto": bfloat16 for pictures
         on a GPU that has it, else float32.
     callbacks : list of skorch callbacks or None, default=None
-        Added to those of the training.
+        Added to those of the training. One of your own that ends a training raises
+        KeyboardInterrupt, having set its `stopped_` to True.
     device : str, default="auto"
         Where to compute, as torch names it; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None

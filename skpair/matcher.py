@@ -125,7 +125,8 @@ class PairMatcher(
         float32. "auto": float32 for feature rows, and where towers learn together with the layers,
         what the encoder's `precision` says.
     callbacks : list of skorch callbacks or None, default=None
-        Added to those of the training of the layers.
+        Added to those of the training of the layers. One of your own that ends a training raises
+        KeyboardInterrupt, having set its `stopped_` to True.
     device : str, default="auto"
         Where to compute, as torch names it; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None

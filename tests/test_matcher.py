@@ -201,7 +201,7 @@ def test_kneighbors_are_the_most_similar_known_skeletons(fitted, features):
     similarity = fitted.similarity_matrix(X[:6], X)
     np.testing.assert_allclose(scores, -np.sort(-similarity, axis=1)[:, :3], rtol=1e-4)
     np.testing.assert_allclose(np.take_along_axis(similarity, indices, 1), scores, rtol=1e-4)
-    with pytest.raises(ValueError, match="n_neighbors must be >= 1 and < 121"):
+    with pytest.raises(ValueError, match="n_neighbors must be >= 1 and <= 120"):
         fitted.kneighbors(X, n_neighbors=121)
 
 

@@ -234,7 +234,7 @@ class Stage:
 
 def _digests(estimator):
     """Tell what decides how a fit ends, by the names of the parameters."""
-    from . import __version__
+    from .. import __version__
 
     parameters = estimator.get_params()
     for name, value in parameters.items():

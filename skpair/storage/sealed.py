@@ -60,7 +60,7 @@ def pack(kind, content, tensors):
     bytes
         The same for the same content.
     """
-    from . import __version__
+    from .. import __version__
 
     versions = {
         "skpair": __version__,
@@ -146,7 +146,7 @@ def unpack_header(data, kind):
 
 def of_later_version(header):
     """Say that a later skpair wrote this header; an empty string if it did not."""
-    from . import __version__
+    from .. import __version__
 
     with contextlib.suppress(ValueError):  # no version at all
         writer = take(take(header, "versions", dict), "skpair", str)[:50]

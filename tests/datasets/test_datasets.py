@@ -12,8 +12,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from skpair import datasets
-from skpair.datasets import load_digit_pairs, make_copepods
+from skpair.datasets import copepods, load_digit_pairs, make_copepods
 
 EIGHT_CONNECTED = np.ones((3, 3))
 
@@ -170,16 +169,16 @@ def test_copepods_image_and_skeleton_are_different_specimens(monkeypatch):
     drawn = {}
 
     def spy(name):
-        draw = getattr(datasets, name)
+        draw = getattr(module, name)
 
         def record(traits, image_size, rng):
             drawn[name] = traits
             return draw(traits, image_size, rng)
 
-        monkeypatch.setattr(datasets, name, record)
+        monkeypatch.setattr(module, name, record)
 
-    spy("_photographs")
-    spy("_sketches")
+    spy("draw_photographs")
+    spy("draw_sketches")
     y = make_copepods(400, n_cases=2, imbalance=0, image_size=16, random_state=0).y
     for case in (0, 1):
         photographed, sketched = (traits[y == case].T for traits in drawn.values())

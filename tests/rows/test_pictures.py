@@ -163,7 +163,7 @@ def told_by(call, *args):
         warnings.simplefilter("always")
         returned = call(*args)
     assert len(caught) == 1
-    assert os.path.basename(caught[0].filename) == "test_pixels.py"
+    assert os.path.basename(caught[0].filename) == os.path.basename(__file__)
     return returned, str(caught[0].message)
 
 
