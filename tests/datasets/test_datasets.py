@@ -12,7 +12,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from skpair.datasets import copepods, load_digit_pairs, make_copepods
+from skpair.datasets import copepods as module
+from skpair.datasets import load_digit_pairs, make_copepods
 
 EIGHT_CONNECTED = np.ones((3, 3))
 
