@@ -223,7 +223,7 @@ class Decisions:
                 f"{new.tolist()} only skeletons would be known. Use set_params(gallery='both')."
             )
         half = reading.skeleton_half(self, X_skel)
-        check_consistent_length(half, labels)
+        check_consistent_length(half.rows, labels)
         if len(new):
             warn_of_lookalikes(np.union1d(self.classes_, new), new)
         (embedded,) = self.embed_halves(half)

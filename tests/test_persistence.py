@@ -30,7 +30,7 @@ from torchvision import models
 import skpair
 from skpair import PairEncoder, PairMatcher, matcher_file
 from skpair.comparison import splits
-from skpair.learning import backbones, towers
+from skpair.learning import backbones, schemes, towers
 from skpair.rows import layouts
 from skpair.search import index_file
 from skpair.storage import sealed
@@ -293,8 +293,6 @@ def test_files_of_earlier_versions(name):
 @pytest.mark.parametrize("name", [p.stem for p in sorted(DATA.glob("*.skpair"))])
 def test_what_later_versions_add_takes_its_default(name, path, monkeypatch):
     class Later(PairMatcher):
-        _SHAPING = (*PairMatcher._SHAPING, "curriculum")
-
         def __init__(self, encoder=None, *, curriculum=0.5, **others):
             super().__init__(encoder, **others)
             self.curriculum = curriculum
@@ -308,14 +306,15 @@ def test_what_later_versions_add_takes_its_default(name, path, monkeypatch):
         mean: float = 0.25
 
     monkeypatch.setattr(layouts, "Layout", LaterLayout)
+    monkeypatch.setattr(schemes, "SHAPING", (*schemes.SHAPING, "curriculum"))
     loaded = Later.load(DATA / f"{name}.skpair")
-    assert loaded.curriculum == loaded._fitted_with["curriculum"] == 0.5
+    assert loaded.curriculum == loaded.learned_with_["curriculum"] == 0.5
     assert loaded.layout_.mean == 0.25
     with np.load(DATA / f"{name}.npz") as kept:
         np.testing.assert_array_equal(loaded.predict(kept["X"]), kept["predict"])
     loaded.set_params(curriculum=0.75).save(path)
     again = Later.load(path)
-    assert (again.curriculum, again._fitted_with["curriculum"]) == (0.75, 0.5)
+    assert (again.curriculum, again.learned_with_["curriculum"]) == (0.75, 0.5)
 
 
 def test_there_are_files_of_this_format():

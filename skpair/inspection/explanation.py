@@ -14,6 +14,7 @@ from torch import nn
 from ..checks import check_number
 from ..encoder import PairEncoder
 from ..learning import devices
+from ..learning.batches import to_tensor
 from ..matcher import PairMatcher
 from ..rows import layouts, reading
 
@@ -177,7 +178,7 @@ def explain(matcher, X, *rest, n_steps=50):
         score = _PairScore(encoder.towers_, matcher.layers_, matcher.loss_).to(device)
         fades = [IntegratedGradients(fade) for fade in (score.of_image, score.of_skeleton)]
         for batch in zip(*batches, strict=True):
-            pair = [batches.to_tensor(pictures, device) for pictures in batch]
+            pair = [to_tensor(pictures, device) for pictures in batch]
             part = _explain_batch(score, fades, pair, n_steps, at_once)
             parts.append([tensor.detach().cpu().numpy() for tensor in part])
     return Explanation(*map(np.concatenate, zip(*parts, strict=True)))

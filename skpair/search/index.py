@@ -30,6 +30,7 @@ class MatchIndex:
     ----------
     matcher : PairMatcher
         Fitted. It is not copied: when it has learned anew, the index no longer fits, and says so.
+        (Networks that you change by hand after `fit` are not noticed.)
     store : LanceStore or None, default=None
         Where to keep the rows. None keeps them in memory (or mapped from the file of `load`) and
         searches exactly; :class:`skpair.search.LanceStore` is a database on disk.

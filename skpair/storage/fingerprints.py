@@ -60,6 +60,8 @@ def has_source(module):
 
 def code_of(function):
     """Describe a function, or an object that is called like one: its name, source and settings."""
+    if isinstance(function, functools.partial):
+        return code_of(function.func), function.args, function.keywords
     if inspect.isroutine(function):
         return function.__module__, function.__qualname__, _read(function)
     return _describe(type(function)), _settings(getattr(function, "__dict__", {}))

@@ -34,8 +34,6 @@ from skpair.comparison import (
     ImageOnly,
     OneHotSkeletons,
     TwoClassifiers,
-    _holm,
-    _inner_cv,
     compare,
     corrected_t_test,
     encode_splits,
@@ -43,6 +41,8 @@ from skpair.comparison import (
     one_hot_skeletons,
     two_classifiers,
 )
+from skpair.comparison.compare import _inner_cv
+from skpair.comparison.statistics import _holm
 from skpair.metrics import pair_average_precision, pair_scorer, recall_at_k
 
 FAST = {"max_epochs": 3, "embedding_dim": 8}

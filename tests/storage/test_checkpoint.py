@@ -277,7 +277,10 @@ def shifted(x, by):
     ("before", "after"),
     [
         (partial(shifted, by=0), partial(shifted, by=0.1)),
-        (lambda x: x + 0.1, lambda x: x + 0.2),
+        (
+            lambda x: x + 0.1,
+            lambda x: x + 0.2,
+        ),
         (nn.Hardtanh(0, 1), nn.Hardtanh(0, 0.5)),
     ],
 )
