@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 
 from skpair import PairEncoder, PairMatcher, matcher_file
+from skpair.known.judge import temperature_of
 from skpair.search import MatchIndex, columns, index_file
 from skpair.storage import sealed
 
@@ -277,7 +278,10 @@ def check_that_it_is_what_it_says(loaded, said, tensors):
     content, own_tensors, _ = matcher_file.describe(loaded)
     partial = ("parameters", "fitted_with", "layout")
     if "pair_temperature" not in said:  # as in files of earlier versions
-        assert content.pop("pair_temperature") == loaded._fitted_temperature()
+        temperature = temperature_of(loaded.loss_, loaded.learned_with_["temperature"])
+        assert content.pop("pair_temperature") == temperature
+    if "token" not in said:
+        assert content.pop("token") == loaded.gallery_.token
     for name in content.keys() - {"left_out"}:
         if name in partial or name == "encoder" and said[name]:
             continue
