@@ -582,8 +582,8 @@ def test_a_running_encode_survives_a_clear(tmp_path):
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         try:
             assert other.stdout.readline() == b"ready\n"
-            cleared, cache = 0, EncodingCache(tmp_path)
-            for _ in range(100):
+            cleared, cache, end = 0, EncodingCache(tmp_path), time.monotonic() + 60
+            while not cleared and time.monotonic() < end:  # on a busy machine, it takes a while
                 cache._store(entries(20))
                 cleared += len(cache) < 20
                 rows = Rows(np.arange(30))
@@ -591,7 +591,7 @@ def test_a_running_encode_survives_a_clear(tmp_path):
                     b"key", rows, lambda part: np.float32(part.rows)[:, None].repeat(3, axis=1)
                 )
                 np.testing.assert_array_equal(found[:, 0], rows.rows)
-            assert cleared > 0
+            assert cleared
         finally:
             other.kill()
     assert store.stat().st_ino == file  # emptied, not replaced
