@@ -7,6 +7,14 @@ import pytest
 os.environ["SCIPY_ARRAY_API"] = "1"
 
 
+def pytest_configure(config):
+    """Let workers that run side by side compute on one thread each."""
+    if hasattr(config, "workerinput"):
+        import torch
+
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def digits():
     """90 pairs of 16 x 16 pixels, of three cases of 50, 30 and 10 rows."""

@@ -14,7 +14,8 @@ LAYOUTS = ("pixels", "features", "files")
 def quick(layout, **parameters):
     """A matcher that trains for a moment, with a `max_epochs` of its own for the towers."""
     if layout != "features":
-        parameters.setdefault("encoder", PairEncoder(max_epochs=2))
+        size = 16 if layout == "files" else None  # as the digits are
+        parameters.setdefault("encoder", PairEncoder(max_epochs=2, image_size=size))
     return PairMatcher(**{"max_epochs": 5, "random_state": 0, **parameters})
 
 

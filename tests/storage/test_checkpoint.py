@@ -22,7 +22,8 @@ class Killed(BaseException):
 
 def matcher(layout, folder, **parameters):
     if layout != "features":
-        parameters.setdefault("encoder", PairEncoder(max_epochs=2))
+        size = 16 if layout == "files" else None  # as the digits are
+        parameters.setdefault("encoder", PairEncoder(max_epochs=2, image_size=size))
     return PairMatcher(**{"max_epochs": 4, "random_state": 0, "checkpoint": folder, **parameters})
 
 

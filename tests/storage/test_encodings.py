@@ -565,12 +565,13 @@ def entries(n, size=100):
 
 
 CLEARING = """
-    import sys
+    import sys, time
     from skpair.storage import EncodingCache
 
     print("ready", flush=True)
     while True:
         EncodingCache(sys.argv[1]).clear()
+        time.sleep(0.01)  # or nobody else gets hold of it
 """
 
 
