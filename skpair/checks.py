@@ -1,5 +1,7 @@
 """What a user gives: numbers, names, labels, paths; errors say what was expected, and what to do.
 
+`NestedParameters` does so for the names of `set_params`, as a mixin of all estimators.
+
 No networks, no shapes of X: whoever is asked for something may use it.
 """
 

@@ -13,7 +13,10 @@ from .rows import reading
 
 
 class Decisions:
-    """The methods of `PairMatcher` that change what it decides, not what it has learned."""
+    """The methods of `PairMatcher` that change what it decides, not what it has learned.
+
+    They ask its `judge_`, `embed_images`, `embed_pairs` and `embed_halves`, and set its attributes.
+    """
 
     def calibrate_threshold(
         self,

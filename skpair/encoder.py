@@ -14,7 +14,7 @@ from .learning.parameters import check_encoding
 from .rows import reading
 from .storage.checkpoint import Checkpoint
 from .storage.encodings import make_cache
-from .storage.fingerprints import fingerprint, has_source
+from .storage.fingerprints import fingerprint
 
 
 class PairEncoder(
@@ -67,7 +67,7 @@ class PairEncoder(
         on a GPU that has it, else float32.
     callbacks : list of skorch callbacks or None, default=None
         Added to those of the training. One of your own that ends a training raises
-        KeyboardInterrupt, having set its `stopped_` to True.
+        `skpair.learning.StopTraining`.
     device : str, default="auto"
         Where to compute, as torch names it; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
@@ -183,6 +183,8 @@ class PairEncoder(
 
     def fit_halves(self, images, skeletons, codes=None, cases=None, *, checkpoint=None, learn=True):
         """Fit on rows that were checked and read already, for estimators that have done so.
+
+        They also set `layout_` and what else tells of the columns.
 
         Parameters
         ----------
@@ -341,13 +343,7 @@ class PairEncoder(
         cache = self._cache(half.kind)
         if cache is None:
             return None
-
-        def recall(tower, measure):
-            if not has_source(tower):
-                return measure()
-            return cache.width(fingerprint(tower, half.shape), measure)
-
-        return recall
+        return lambda tower, measure: cache.width(fingerprint(tower, half.shape), measure)
 
     def _encode(self, tower, half):
         device = devices.resolve_device(self.device)
@@ -358,15 +354,6 @@ class PairEncoder(
 
         cache = self._cache(half.kind)
         if cache is None:
-            return encode(half)
-        if not has_source(tower):
-            warnings.warn(
-                f"memory does not keep the {half.kind} encodings: the source of a class of "
-                f"{type(tower).__name__} cannot be read, so nobody could tell whether it is the "
-                "same again. Put it into a file that can be imported.",
-                UserWarning,
-                stacklevel=users_level(),
-            )
             return encode(half)
         how = half.reading(), device, precision
         return cache.encode(fingerprint(tower, *how), half, encode)

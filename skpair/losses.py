@@ -16,6 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+__all__ = [
+    "LOSSES",
+    "BinaryCrossEntropyLoss",
+    "ContrastiveLoss",
+    "InfoNCELoss",
+    "MatchingLoss",
+    "MetricLearningLoss",
+    "NPairLoss",
+    "SigmoidLoss",
+    "SupConLoss",
+    "TripletLoss",
+]
+
 
 def _log_softmax(logits):
     """Average the log-softmax over both directions, image -> skeleton and skeleton -> image."""

@@ -1,7 +1,7 @@
 """PairMatcher: the scikit-learn face of matching images with skeletons."""
 
 from dataclasses import replace
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import (
@@ -11,9 +11,9 @@ from sklearn.base import (
     TransformerMixin,
     clone,
 )
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from .checks import NestedParameters, check_cases, warn_of_lookalikes
+from .checks import NestedParameters, check_cases, check_number, warn_of_lookalikes
 from .decisions import Decisions
 from .encoder import PairEncoder
 from .known import thresholds
@@ -23,7 +23,7 @@ from .learning import schemes
 from .learning.devices import draw_seed
 from .learning.parameters import check_matching
 from .pair_scores import PairScores
-from .persistence import Files, warn_of_left_out
+from .persistence import Persistence, warn_of_left_out
 from .rows import reading
 from .rows.halves import feature_half
 from .rows.layouts import layout_name
@@ -36,7 +36,7 @@ _THRESHOLD_ROWS = 500
 class PairMatcher(
     PairScores,
     Decisions,
-    Files,
+    Persistence,
     NestedParameters,
     ClassNamePrefixFeaturesOutMixin,
     ClassifierMixin,
@@ -126,7 +126,7 @@ class PairMatcher(
         what the encoder's `precision` says.
     callbacks : list of skorch callbacks or None, default=None
         Added to those of the training of the layers. One of your own that ends a training raises
-        KeyboardInterrupt, having set its `stopped_` to True.
+        `skpair.learning.StopTraining`.
     device : str, default="auto"
         Where to compute, as torch names it; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
@@ -292,16 +292,21 @@ class PairMatcher(
         how = {"image_size": how.image_size, "ink": how.ink}
         X, y = reading.as_pairs(X, y, rest, **how)
         self.check_parameters(encoder)
-        images, skeletons, self.layout_, y = reading.fit_pairs(self, X, y, **how)
+        if encoder is None:
+            *halves, self.layout_, y = reading.fit_pairs(self, X, y, **how)
+        elif y is not None:  # pictures are read when all else is known to be right
+            check_consistent_length(X, y)
         self.classes_, codes = check_cases(y)
         warn_of_lookalikes(self.classes_)
         as_unknown_label(self.unknown_label, self.classes_)
         with Checkpoint(self.checkpoint, self, codes) as checkpoint:
-            halves = images, skeletons
-            learned = schemes.learn(self, encoder, halves, codes, self.classes_, checkpoint)
+            seed = checkpoint.seed("matcher", self.random_state)
+            split = schemes.split_rows(self, self.classes_, codes, seed)
             if encoder is not None:
+                *halves, self.layout_, _ = reading.fit_pairs(self, X, codes, **how)
                 reading.hand_on_columns(self, encoder)
-            self._decide(learned, codes, [half.names() for half in halves])
+            learned = schemes.learn(self, encoder, halves, split, checkpoint)
+            self._decide(learned, split, [half.names() for half in halves])
             self.encoder_ = encoder
             self.layers_, self.loss_ = learned.layers, learned.loss
             # set_params may change them until the next fit
@@ -434,27 +439,26 @@ class PairMatcher(
         if encoder is not None:
             encoder.check_parameters()
 
-    def _decide(self, learned, codes, names):
+    def _decide(self, learned, split, names):
         """Set what decides, by rows held out or else by those of the training."""
-        train, asked = learned.train, learned.held_out
-        alone = len(asked) == 0  # then those asked are known examples themselves
-        asked = np.arange(len(codes)) if alone else asked
+        none_held_out = len(split.held_out) == 0  # then those asked are known examples themselves
+        asked = split.train if none_held_out else split.held_out
         if len(asked) > _THRESHOLD_ROWS:
-            asked = np.random.RandomState(learned.seed).permutation(asked)
-            one_of_each = asked[np.unique(codes[asked], return_index=True)[1]]
+            asked = np.random.RandomState(split.seed).permutation(asked)
+            one_of_each = asked[np.unique(split.codes[asked], return_index=True)[1]]
             asked = np.union1d(asked[:_THRESHOLD_ROWS], one_of_each)
         temperature = temperature_of(learned.loss, self.temperature)
-        judge = Judge(learned.layers, learned.loss, **self._how(), pair_temperature=temperature)
-        gallery = self._new_gallery(judge, learned, codes, slice(None) if alone else train)
-        judge = replace(judge, gallery=gallery)
+        judge = Judge(learned.layers, learned.loss, pair_temperature=temperature, **self._judging())
+        known = self._new_gallery(judge, learned, split.codes, split.train)
+        judge = replace(judge, gallery=known)
         images, skeletons = (
             judge.embed(half.take(asked)) for half in (learned.images, learned.skeletons)
         )
-        counts = judge.count_pairs(images, codes[asked], skeletons, codes[asked])
-        novelty = judge.novelty(images, asked if alone else None)
-        if not alone:
-            gallery = self._new_gallery(judge, learned, codes, slice(None))
-        self.gallery_ = gallery if names[0] is None else gallery.with_ids(*names)
+        counts = judge.count_pairs(images, split.codes[asked], skeletons, split.codes[asked])
+        novelty = judge.novelty(images, asked if none_held_out else None)
+        if not none_held_out:
+            known = self._new_gallery(judge, learned, split.codes, slice(None))
+        self.gallery_ = known if names[0] is None else known.with_ids(*names)
         self.temperature_ = self.pair_temperature_ = temperature
         self.threshold_ = counts.best_threshold()
         self.case_thresholds_ = None
@@ -473,6 +477,7 @@ class PairMatcher(
     def judge_(self):
         """What is known, and how it decides, by the attributes and parameters of this moment."""
         check_is_fitted(self)
+        check_number("temperature", self.temperature, Real, 0, low_allowed=False)
         return Judge(
             self.layers_,
             self.loss_,
@@ -483,10 +488,10 @@ class PairMatcher(
             case_thresholds=self.case_thresholds_,
             novelty_threshold=self.novelty_threshold_,
             unknown_label=self.unknown_label,
-            **self._how(),
+            **self._judging(),
         )
 
-    def _how(self):
+    def _judging(self):
         return {
             "kinds": self.gallery,
             "aggregate": self.aggregate,

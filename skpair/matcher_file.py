@@ -14,7 +14,7 @@ from .encoder import PairEncoder
 from .known import gallery
 from .known.judge import as_unknown_label, temperature_of
 from .learning import schemes, towers
-from .learning.net import History, WithLoss, make_net
+from .learning.net import WithLoss, as_history, make_net
 from .rows import layouts, reading
 from .storage.sealed import (
     check_known,
@@ -30,7 +30,7 @@ from .storage.sealed import (
 
 #: Parameters that are no business of another machine.
 _NEVER_SAVED = ("memory", "checkpoint", "callbacks")
-#: What a file says of a matcher, as `_describe` gives it.
+#: What a file says of a matcher, as `describe` gives it.
 _CONTENT = {
     *("parameters", "fitted_with", "encoder", "layout", "n_features_in", "feature_names_in"),
     *("classes", "gallery", "threshold", "novelty_threshold", "temperature", "pair_temperature"),
@@ -221,7 +221,7 @@ def _restore_encoder(section, matcher, left, given):
     histories = take(section, "history", dict)
     if not histories.keys() <= set(layouts.KINDS):
         raise ValueError("history must be of 'image' and 'skeleton'")
-    encoder.history_ = {kind: History(read_history(histories, kind)) for kind in histories}
+    encoder.history_ = {kind: as_history(read_history(histories, kind)) for kind in histories}
     networks = encoder.image_encoder, encoder.skeleton_encoder
     (image, image_width), (skeleton, skeleton_width) = (
         towers.empty_tower(network, encoder.weights, encoder.layout_.name, shape)

@@ -9,7 +9,10 @@ from .rows import reading
 
 
 class PairScores:
-    """The methods of `PairMatcher` that compare images with skeletons."""
+    """The methods of `PairMatcher` that compare images with skeletons.
+
+    They ask its `judge_`, `gallery_`, `embed_images` and `embed_halves`.
+    """
 
     def pair_score(self, X, *rest):
         """Give the similarity of each image with the skeleton of its row.
@@ -100,7 +103,7 @@ class PairScores:
             Whether `pair_proba` reaches `threshold_`; or that of the case that the image is most
             similar to, if there are `case_thresholds_`.
         """
-        return self.judge_.same(*self.embed_pairs(X, rest))
+        return self.judge_.predict_pairs(*self.embed_pairs(X, rest))
 
     def kneighbors(self, X, n_neighbors=5):
         """Find the known skeletons nearest to each image.
@@ -124,7 +127,7 @@ class PairScores:
         images = self.embed_images(X)
         known = len(self.gallery_.skeletons)
         check_number("n_neighbors", n_neighbors, Integral, 1, high=known, high_allowed=True)
-        return self.judge_.nearest(images, n_neighbors)
+        return self.judge_.nearest_skeletons(images, n_neighbors)
 
     def embed_pairs(self, X, rest=(), *, aligned=True):
         """Embed the images and the skeletons of ``method(X)`` or ``method(X_img, X_skel)``.

@@ -24,8 +24,8 @@ from .storage.sealed import (
 _WRONG = (ValueError, TypeError, OverflowError, RuntimeError)
 
 
-class Files:
-    """The methods of `PairMatcher` that write it into a file, and read it."""
+class Persistence:
+    """The methods of `PairMatcher` that write it into a file, and read it; of nothing else."""
 
     def save(self, path):
         """Write the fitted matcher into one file, which `load` reads, also on another machine.
@@ -125,9 +125,7 @@ class Files:
             raise ValueError(
                 f"The file {os.fspath(path)!r} cannot be loaded: {reason}. {later}".rstrip()
             ) from error
-        left_out = [name for name in content["left_out"] if name not in missing]
-        if left_out:
-            matcher.left_out_ = left_out
+        matcher.left_out_ = [name for name in content["left_out"] if name not in missing]
         return matcher
 
 

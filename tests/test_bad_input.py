@@ -149,7 +149,9 @@ def test_a_training_that_diverges(features):
         PairMatcher(loss=Loss()).fit(*features)
 
 
-@pytest.mark.parametrize("parameters", [{"gallery": "all"}, {"aggregate": "median"}])
+@pytest.mark.parametrize(
+    "parameters", [{"gallery": "all"}, {"aggregate": "median"}, {"temperature": 0.0}]
+)
 def test_odd_parameters_set_after_fit(features, parameters):
     X, y = features
     matcher = PairMatcher(max_epochs=1).fit(X, y).set_params(**parameters)
@@ -260,6 +262,7 @@ def test_strings_for_pixels(digits):
         PairMatcher().fit(X.astype(str), y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ask",
     [

@@ -44,6 +44,7 @@ def matcher():
     return PairMatcher(max_epochs=10, random_state=0)
 
 
+@pytest.mark.slow
 def test_pipeline_of_encoder_and_matcher(layouts):
     for X, y in layouts.values():
         pipeline = make_pipeline(
@@ -62,6 +63,7 @@ def test_pipeline_with_a_scaler(features, matcher):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_grid_search_over_the_loss(features, matcher, n_jobs):
     X, y = features
@@ -73,6 +75,7 @@ def test_grid_search_over_the_loss(features, matcher, n_jobs):
     assert search.predict(X).shape == y.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["pixels", "files"])
 def test_grid_search_over_the_encoder(layouts, layout):
     X, y = layouts[layout]
@@ -82,6 +85,7 @@ def test_grid_search_over_the_encoder(layouts, layout):
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
+@pytest.mark.slow
 def test_grid_search_over_a_pipeline_of_files(files):
     X, y = files
     pipeline = make_pipeline(PairEncoder(frozen=True), PairMatcher(max_epochs=2))
@@ -90,6 +94,7 @@ def test_grid_search_over_a_pipeline_of_files(files):
     assert search.transform(X).shape[1] == search.best_params_["pairmatcher__embedding_dim"]
 
 
+@pytest.mark.slow
 def test_randomized_search(features, matcher):
     X, y = features
     space = {"lr": loguniform(1e-3, 1e-2), "embedding_dim": [8, 16]}
@@ -106,6 +111,7 @@ def test_cross_validate_with_several_metrics(features, matcher):
     assert scores["test_roc_auc_ovr"].min() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function"])
 def test_cross_val_predict(features, matcher, method):
     X, y = features
@@ -131,6 +137,7 @@ def test_set_output_gives_data_frames(features, matcher):
     assert encoder.fit_transform(X).columns[-1] == "pairencoder127"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["pandas", "polars"])
 @pytest.mark.parametrize("training", ["two_stage", "joint"])
 def test_the_users_output_setting_is_not_the_matchers_own_business(digits, output, training):
@@ -157,6 +164,7 @@ TABLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(TABLES))
 def test_tables_of_features(features, matcher, kind):
     X, y = features
@@ -176,6 +184,7 @@ def test_tables_of_features(features, matcher, kind):
     assert cross_validate(matcher, table, y, cv=CV)["test_score"].min() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(TABLES))
 def test_tables_of_files(files, kind):
     X, y = files
@@ -191,6 +200,7 @@ def test_tables_of_files(files, kind):
         again.predict(TABLES[kind](X[["image"]].rename(columns={"image": "photo"})))
 
 
+@pytest.mark.slow
 def test_calibrated_classifier(features, matcher):
     X, y = features
     calibrated = CalibratedClassifierCV(matcher, cv=CV).fit(X, y)
@@ -230,6 +240,7 @@ estimator.predict(X), estimator.predict_pairs(X), estimator.kneighbors(X)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "early_stopping"), [("joblib", False), ("pickle", True)])
 def test_round_trip_into_a_new_process(digits, tmp_path, kind, early_stopping):
     X, y = digits

@@ -41,6 +41,7 @@ def search(X, y, max_epochs=2):
     return GridSearchCV(pipeline, grid, cv=3).fit(X, y)
 
 
+@pytest.mark.slow
 def test_a_search_on_a_cluster_is_the_local_one(client, digits):
     X, y = digits
     local = search(X, y)
@@ -51,6 +52,7 @@ def test_a_search_on_a_cluster_is_the_local_one(client, digits):
     np.testing.assert_array_equal(remote.transform(X), local.transform(X))
 
 
+@pytest.mark.slow
 def test_a_search_survives_a_worker(client, digits):
     X, y = digits
     local = search(X, y, max_epochs=20)
@@ -96,6 +98,7 @@ def test_blocks_are_encoded_and_named_lazily(client, digits):
     np.testing.assert_array_equal(names.compute(), matcher.predict(X))
 
 
+@pytest.mark.slow
 def test_partitions_of_paths_are_encoded_and_named(client, files):
     paths, y = files
     encoder = PairEncoder(max_epochs=1, image_size=16)

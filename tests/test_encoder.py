@@ -15,6 +15,7 @@ class Mean(nn.Module):
         return torch.cat([x.mean(dim=(1, 2)), x.mean(dim=(1, 3))], dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["pixels", "features", "files"])
 def test_halves_are_the_columns_of_transform(layouts, layout):
     X, y = layouts[layout]
@@ -30,6 +31,7 @@ def test_halves_are_the_columns_of_transform(layouts, layout):
     np.testing.assert_array_equal(encoder.transform(images, skeletons), encoded)
 
 
+@pytest.mark.slow
 def test_training_makes_encodings_that_tell_the_cases(digits):
     X, y = digits
     encoder = PairEncoder(max_epochs=15, random_state=0).fit(X[:60], y[:60])
@@ -168,6 +170,7 @@ def test_cases_are_needed_unless_frozen(digits):
     assert PairEncoder(frozen=True).fit(X).transform(X).shape[0] == len(X)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_and_learns(digits):
     X, y = digits
     exact, rough = (

@@ -15,7 +15,10 @@ from skpair.inspection import explain
 from skpair.learning import batches, devices
 from skpair.storage.checkpoint import Stage
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
+]
 
 
 def matcher(**parameters):

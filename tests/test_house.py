@@ -75,6 +75,7 @@ def test_rooms_are_small(name):
             assert node.end_lineno - node.lineno + 1 - documented <= 300, node.name
 
 
+@pytest.mark.slow
 def test_lancedb_is_imported_when_its_store_is_asked_for():
     code = (
         "import sys; import skpair.search; assert 'lancedb' not in sys.modules; "

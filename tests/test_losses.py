@@ -447,6 +447,7 @@ def test_adapter_of_metric_learning_agrees_with_our_own():
     torch.testing.assert_close(theirs, ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MultiSimilarityLoss", "CircleLoss", "TripletMarginLoss"])
 def test_losses_of_metric_learning_train_a_matcher(features, name):
     from pytorch_metric_learning import losses

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skpair import PairEncoder, PairMatcher, split_pairs, stack_pairs
@@ -50,6 +52,7 @@ def fitted(features):
     return PairMatcher(random_state=0).fit(X, y)
 
 
+@pytest.mark.slow
 def test_the_cases_are_learned(features):
     X, y = features
     train, test = slice(0, 80), slice(80, None)
@@ -68,6 +71,7 @@ def test_nothing_is_learned_from_shuffled_cases(features):
     assert balanced_accuracy_score(wrong[80:], matcher.predict(X[80:])) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 def test_every_loss_learns(features, loss, similarity):
@@ -103,6 +107,7 @@ def test_a_loss_of_ones_own_is_called_as_documented(features):
     assert matcher.predict(X).shape == y.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("training", ["two_stage", "joint", "fine_tune"])
 def test_predict_never_looks_at_skeletons(layouts, layout, training):
@@ -122,6 +127,7 @@ def test_predict_never_looks_at_skeletons(layouts, layout, training):
             np.testing.assert_array_equal(alone, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_both_call_forms_agree(layouts, layout):
     X, y = layouts[layout]
@@ -134,6 +140,7 @@ def test_both_call_forms_agree(layouts, layout):
         np.testing.assert_array_equal(getattr(one, method)(X), given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_pair_methods_fit_together(layouts, layout):
     X, y = layouts[layout]
@@ -153,6 +160,7 @@ def test_pair_methods_fit_together(layouts, layout):
     np.testing.assert_array_equal(decided, matcher.pair_proba(X) >= matcher.threshold_)
 
 
+@pytest.mark.slow
 def test_pair_proba_is_the_chance_of_a_shared_case(fitted, features):
     X, _ = features
     expected = fitted.predict_proba(X)[:5] @ fitted.predict_proba(X[:, :10])[:3].T
@@ -215,6 +223,7 @@ def test_embeddings_are_unit_vectors_under_the_cosine(features):
     assert np.ptp(np.linalg.norm(dot.transform(X), axis=1)) > 0.01
 
 
+@pytest.mark.slow
 def test_embedding_l2_shortens_embeddings(features):
     X, y = features
     length = [
@@ -236,6 +245,7 @@ def test_two_cases_decide_by_one_number(features):
     np.testing.assert_array_equal(matcher.predict_proba(X)[:, 1] > 0.5, decision > 0)
 
 
+@pytest.mark.slow
 def test_scale_of_features_does_not_matter(features):
     X, y = features
     odd = X * np.geomspace(1e-3, 1e3, X.shape[1]) + np.linspace(-100, 100, X.shape[1])
@@ -319,6 +329,7 @@ def test_matcher_equals_the_pipeline_of_its_parts(digits):
     assert whole.threshold_ == parts[-1].threshold_
 
 
+@pytest.mark.slow
 def test_encoder_takes_the_random_state_of_the_matcher(digits):
     X, y = digits
     given = PairMatcher(PairEncoder(max_epochs=2, random_state=0), max_epochs=2, random_state=0)
@@ -330,6 +341,7 @@ def test_encoder_takes_the_random_state_of_the_matcher(digits):
     assert not np.array_equal(own.fit(X, y).transform(X), expected)
 
 
+@pytest.mark.slow
 def test_fine_tuning_goes_on_from_two_stages(digits):
     X, y = digits
     parameters = {"encoder": PairEncoder(max_epochs=4), "max_epochs": 3, "random_state": 0}
@@ -343,6 +355,7 @@ def test_fine_tuning_goes_on_from_two_stages(digits):
     assert fine.n_iter_ == 2 and joint.n_iter_ == 4 and two_stage.n_iter_ == 3
 
 
+@pytest.mark.slow
 def test_joint_training_learns_towers_together(digits):
     X, y = digits
     encoder = PairEncoder(max_epochs=15, augment=None)
@@ -417,6 +430,61 @@ def test_a_callback_of_ones_own_may_stop_the_training(features):
     assert PairMatcher(max_epochs=100, callbacks=[stop]).fit(X, y).n_iter_ < 100
 
 
+def test_a_callback_that_ends_a_training_says_so(features):
+    from skorch.callbacks import Callback
+
+    from skpair.learning import StopTraining
+
+    class Stop(Callback):
+        def __init__(self, how):
+            self.how = how
+
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == self.how["after"]:
+                raise self.how["error"]
+
+    X, y = features
+    how = {"after": 2, "error": StopTraining}
+    matcher = PairMatcher(max_epochs=5, callbacks=[Stop(how)])
+    assert matcher.fit(X, y).n_iter_ == 2
+    how["error"] = KeyboardInterrupt  # as Ctrl-C, in a refit, a clone and a search
+    for estimator in (matcher, clone(matcher), GridSearchCV(matcher, {"lr": [0.1]}, cv=2)):
+        with pytest.raises(KeyboardInterrupt):
+            estimator.fit(X, y)
+    with pytest.raises(NotFittedError):
+        matcher.predict(X)
+
+
+@pytest.mark.parametrize("callbacks", [3, [3], "no", int, [("a", 3)]])
+def test_what_is_no_callback(features, callbacks):
+    for estimator in (PairMatcher(callbacks=callbacks), PairEncoder(callbacks=callbacks)):
+        with pytest.raises(TypeError, match="callbacks must be a list of skorch callbacks or None"):
+            estimator.fit(*features)
+
+
+def test_one_callback_is_no_list_of_them(features):
+    from skorch.callbacks import Callback
+
+    with pytest.raises(TypeError, match=r"callbacks must be a list .* not one: \[<.*Callback"):
+        PairMatcher(callbacks=Callback()).fit(*features)
+
+
+@pytest.mark.parametrize(
+    ("y", "how", "message"),
+    [
+        (["a", "a", "a"], {}, "one class only"),
+        (["a", "b", "b"], {"unknown_label": "b"}, "is one of the cases"),
+        (["a", "b", "b"], {"early_stopping": True}, "too few repeat a case"),
+        (["a", "b"], {}, "inconsistent numbers"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:These cases have one row only")
+def test_what_is_cheap_to_check_comes_before_the_pictures(y, how, message):
+    X = np.full((3, 2), "missing.png", dtype=object)
+    with pytest.raises(ValueError, match=message):
+        PairMatcher(**how).fit(X, y)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_pairs_of_unequal_numbers_are_refused(layouts, layout):
     X, y = layouts[layout]
@@ -439,6 +507,7 @@ def test_joint_training_takes_the_batches_of_the_encoder(digits):
     assert joint.history_[-1, "batches", 0, "train_batch_size"] == 15
 
 
+@pytest.mark.slow
 def test_early_stopping_with_an_encoder_keeps_the_rows_held_out_from_it(files, tmp_path):
     X, y = files
     matcher = PairMatcher(PairEncoder(max_epochs=1), early_stopping=True, random_state=0)

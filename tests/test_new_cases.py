@@ -38,6 +38,7 @@ def related():
     return X.astype(np.float32), y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["n_pair", "binary_cross_entropy"])
 @pytest.mark.parametrize("gallery", ["both", "skeletons"])
 @pytest.mark.parametrize("aggregate", ["mean", "max"])
@@ -100,6 +101,7 @@ def test_the_gallery_says_which_rows_are_known(matcher, features):
     assert "g" not in matcher.classes_
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_known_files_are_named_by_their_paths(files, tmp_path, early_stopping):
     X, y = files

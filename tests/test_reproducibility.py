@@ -32,6 +32,7 @@ def expected(digits):
     return fit_and_embed(*digits)
 
 
+@pytest.mark.slow
 def test_again_in_one_process(digits, expected):
     np.testing.assert_array_equal(fit_and_embed(*digits), expected)
 
@@ -45,12 +46,14 @@ def test_another_seed_gives_another_result(digits):
     assert not np.array_equal(first.transform(X), second.transform(X))
 
 
+@pytest.mark.slow
 def test_in_workers(digits, expected):
     results = joblib.Parallel(n_jobs=2)(joblib.delayed(fit_and_embed)(*digits) for _ in range(2))
     for result in results:
         np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.slow
 def test_in_threads(digits):
     # the number of torch threads belongs to a thread: leave it alone, and compare among threads
     X, y = digits
@@ -65,6 +68,7 @@ def test_in_threads(digits):
         np.testing.assert_array_equal(other, first)
 
 
+@pytest.mark.slow
 def test_in_a_new_process(digits, expected, tmp_path):
     np.savez(tmp_path / "digits.npz", X=digits[0], y=digits[1])
     code = (
@@ -94,6 +98,7 @@ def test_feature_rows_do_not_depend_on_the_number_of_threads(features):
     np.testing.assert_array_equal(*results)
 
 
+@pytest.mark.slow
 def test_small_towers_do_not_depend_on_the_number_of_threads(digits):
     X, y = digits
     before = torch.get_num_threads()
@@ -154,6 +159,7 @@ def test_a_generator_gives_fresh_results_in_a_reproducible_order(features):
     assert not np.array_equal(runs[0][0], runs[0][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_fit_works_without_gradients_around_it(digits, expected, mode):
     with mode():
@@ -168,6 +174,7 @@ def test_number_of_threads_is_left_alone(features):
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["pixels", "features"])
 def test_rows_that_stay_on_the_device_are_the_same_rows(layouts, layout, monkeypatch):
     X, y = layouts[layout]

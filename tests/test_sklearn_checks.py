@@ -1,5 +1,6 @@
 """All of scikit-learn's own checks, with no expected failure."""
 
+import pytest
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
@@ -7,6 +8,7 @@ from skpair import PairEncoder, PairMatcher
 from skpair.comparison import image_only, one_hot_skeletons, two_classifiers
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [
         PairMatcher(),
@@ -16,7 +18,7 @@ from skpair.comparison import image_only, one_hot_skeletons, two_classifiers
         image_only(),
         image_only(LinearSVC()),
         two_classifiers(),
-        one_hot_skeletons(PairMatcher(random_state=0)),
+        one_hot_skeletons(PairMatcher(max_epochs=5, random_state=0)),
     ]
 )
 def test_scikit_learn_check(estimator, check):

@@ -19,7 +19,7 @@ from ..matcher import PairMatcher
 from ..rows import layouts, reading
 
 #: Pixels that go through the networks at once, which bounds the memory for large pictures.
-_PIXELS_AT_ONCE = 2**19
+_PIXELS_EXPLAINED = 2**19
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +171,7 @@ def explain(matcher, X, *rest, n_steps=50):
     encoder, matcher = _networks(matcher)
     halves = reading.pair_halves(encoder, X, rest)
     device = devices.resolve_device(matcher.device)
-    at_once = max(1, min(encoder.batch_size, _PIXELS_AT_ONCE // math.prod(halves[0].shape[1:])))
+    at_once = max(1, min(encoder.batch_size, _PIXELS_EXPLAINED // math.prod(halves[0].shape[1:])))
     batches = [half.batches(max(1, at_once // n_steps)) for half in halves]
     parts = []
     with torch.inference_mode(False), torch.enable_grad():  # whatever the caller has set

@@ -123,7 +123,7 @@ class Gallery:
         self.skeletons = skeletons
         self.skeleton_cases = skeleton_cases
         self.skeleton_ids = _as_ids(range(len(skeletons)) if skeleton_ids is None else skeleton_ids)
-        self.token = token or hashlib.sha256(images.tobytes() + skeletons.tobytes()).hexdigest()
+        self._token = token
         self._means = {}  # found when first asked for: naming an image costs the same for any size
 
     def __repr__(self):
@@ -132,6 +132,15 @@ class Gallery:
             f"Gallery({self.n_cases} cases, {len(self.images)} images, "
             f"{len(self.skeletons)} skeletons)"
         )
+
+    @property
+    def token(self):
+        """Tells the training that the embeddings come from: str."""
+        if self._token is None:
+            digest = hashlib.sha256(np.ascontiguousarray(self.images))
+            digest.update(np.ascontiguousarray(self.skeletons))
+            self._token = digest.hexdigest()
+        return self._token
 
     @property
     def n_cases(self):

@@ -1,6 +1,6 @@
 """The judge: what is known after `fit`, and how it decides."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -35,6 +35,8 @@ class Judge:
         Which of them name a query.
     aggregate : {"mean", "max"}
         Compare with the mean of a case's examples, or with the most similar one.
+    batch_size, device, precision
+        How the layers are computed, as a PairMatcher has them.
     temperature, pair_temperature : float
         Divide the scores in the probabilities of cases, and of pairs.
     threshold : float or None
@@ -45,24 +47,23 @@ class Judge:
         Novelty above which an image counts as unknown.
     unknown_label : str, int, float or None
         What such images are named; None names them like others.
-    batch_size, device, precision
-        How the layers are computed, as a PairMatcher has them.
     """
 
     layers: nn.Module
     loss: nn.Module
     gallery: Gallery | None = None
-    kinds: str = "both"
-    aggregate: str = "mean"
+    _: KW_ONLY
+    kinds: str
+    aggregate: str
+    batch_size: int
+    device: str
+    precision: str
     temperature: float = 1.0
     pair_temperature: float = 1.0
     threshold: float | None = None
     case_thresholds: np.ndarray | None = None
     novelty_threshold: float | None = None
     unknown_label: object = None
-    batch_size: int = 128
-    device: str = "auto"
-    precision: str = "auto"
 
     @property
     def cases(self):
@@ -113,11 +114,11 @@ class Judge:
         return np.where(self.novelty(queries) > self.novelty_threshold, unknown, names)
 
     def logits(self, scores):
-        """Turn the scores of cases into what a softmax takes."""
+        """Turn the scores of cases, (n, n_cases), into what a softmax takes."""
         return np.log(np.maximum(scores, 1e-30)) if self.compares_itself else scores
 
     def proba(self, scores, temperature=None):
-        """Turn the scores of cases into probabilities: (n, n_cases) float32."""
+        """Turn the scores of cases, (n, n_cases), into probabilities of the same shape, float32."""
         temperature = self.temperature if temperature is None else temperature
         # embeddings are float32: more digits would be noise
         return softmax(self.logits(scores) / temperature, axis=1).astype(np.float32)
@@ -143,7 +144,7 @@ class Judge:
         """Compare every image with every skeleton: (n, m) float32."""
         return similarity(images, skeletons, self.loss)
 
-    def nearest(self, images, k):
+    def nearest_skeletons(self, images, k):
         """Find the `k` known skeletons nearest to each image: scores and rows, (n, k)."""
         return nearest(images, self.gallery.skeletons, k, self.loss)
 
@@ -164,7 +165,7 @@ class Judge:
             else:
                 yield block @ skeletons.T
 
-    def same(self, images, skeletons):
+    def predict_pairs(self, images, skeletons):
         """Decide whether image i and skeleton i share a case: (n,) bool."""
         threshold = self.threshold
         if self.case_thresholds is not None:
@@ -172,7 +173,10 @@ class Judge:
         return self.pair_proba(images, skeletons) >= threshold
 
     def count_pairs(self, images, codes, skeletons, skeleton_codes):
-        """Count all pairs of images and skeletons, of some cases, by their probability."""
+        """Count all pairs of n images and m skeletons by their probability.
+
+        `codes`, (n,), and `skeleton_codes`, (m,), tell their cases, known or not.
+        """
         counts = PairCounts()
         step = max(1, _PAIRS_AT_ONCE // max(1, len(skeletons)))
         blocks = self.pair_proba_blocks(images, skeletons, step)
@@ -189,7 +193,11 @@ class Judge:
 
 
 def check_comparison(kinds, aggregate, across_kinds_only):
-    """Check how queries are to be compared with the gallery: it may be set after `fit` as well."""
+    """Raise ValueError for what is no way to compare queries with the gallery.
+
+    `kinds` and `aggregate` are the parameters `gallery` and `aggregate`, which may be set after
+    `fit` as well; `across_kinds_only` tells whether the loss compares images with skeletons only.
+    """
     check_choice("gallery", kinds, ("both", "skeletons", "images"))
     check_choice("aggregate", aggregate, ("mean", "max"))
     if across_kinds_only and kinds == "images":

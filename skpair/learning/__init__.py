@@ -2,3 +2,8 @@
 
 It knows rows (`skpair.rows`) and losses, but no estimator. skorch is imported by `net` only.
 """
+
+from .net import DivergenceError, StopTraining
+from .sampling import PairSampler
+
+__all__ = ["DivergenceError", "PairSampler", "StopTraining"]

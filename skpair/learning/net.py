@@ -17,6 +17,32 @@ class DivergenceError(ValueError):
     """A training came to numbers that are none; it would again."""
 
 
+class StopTraining(KeyboardInterrupt):
+    """Raised by a callback that ends a training early; the net is fitted then, as it is."""
+
+
+def check_callbacks(callbacks):
+    """Raise TypeError for what skorch cannot take: callbacks, their classes, or both with names."""
+    callbacks = [] if callbacks is None else callbacks
+    kinds = (
+        [callbacks]
+        if not isinstance(callbacks, list | tuple)
+        else [each[1] if isinstance(each, tuple) and len(each) == 2 else each for each in callbacks]
+    )
+    for kind in kinds:
+        if not issubclass(kind if isinstance(kind, type) else type(kind), Callback):
+            raise TypeError(
+                f"callbacks must be a list of skorch callbacks or None, got {callbacks!r}."
+            )
+    if not isinstance(callbacks, list | tuple):
+        raise TypeError(f"callbacks must be a list of skorch callbacks, not one: [{callbacks!r}].")
+
+
+def as_history(epochs):
+    """Turn a list of epochs, dicts, into a history of skorch."""
+    return History(epochs)
+
+
 def _own_batches(rows, batch_size):
     """Serve skorch as a loader: rows make their own batches."""
     return rows
@@ -173,8 +199,11 @@ def fit_net(
         restore_state(net, rows, *state)
     try:
         net.fit_loop(rows, epochs=max_epochs - len(net.history))
-    except KeyboardInterrupt:
-        if not any(_has_stopped(callback) for _, callback in net.callbacks_):
+    except StopTraining:
+        pass
+    except KeyboardInterrupt:  # of the user; but skorch's early stopping raises the same
+        ended = [c for _, c in net.callbacks_ if isinstance(c, EarlyStopping)]
+        if not any(callback.misses_ == callback.patience for callback in ended):
             raise
     net.notify("on_train_end", X=rows, y=None)
     _check_converged(net)
@@ -187,13 +216,6 @@ def fit_net(
     net.module_.cpu().eval()
     net.criterion_.cpu().eval()
     return net
-
-
-def _has_stopped(callback):
-    """Tell whether a callback has ended the training: it raises what Ctrl-C does, too."""
-    if isinstance(callback, EarlyStopping):
-        return callback.misses_ == callback.patience
-    return getattr(callback, "stopped_", False)
 
 
 def _check_converged(net):

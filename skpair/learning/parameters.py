@@ -10,6 +10,7 @@ from ..checks import check_choice, check_number
 from ..losses import LOSSES
 from .augment import make_augment
 from .devices import resolve_device
+from .net import check_callbacks
 from .towers import check_encoder
 
 
@@ -24,6 +25,7 @@ def check_training(settings):
     check_random_state(settings.random_state)
     if not isinstance(settings.verbose, Integral | np.bool_):
         raise TypeError(f"verbose must be an integer, got {settings.verbose!r}.")
+    check_callbacks(settings.callbacks)
     resolve_device(settings.device)
 
 

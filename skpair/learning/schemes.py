@@ -41,6 +41,17 @@ SHAPING = (
 
 
 @dataclass(frozen=True, eq=False)
+class Split:
+    """Rows by case: those to learn from, and those held out for early stopping."""
+
+    cases: np.ndarray  # (n_cases,)
+    codes: np.ndarray  # (n,) int, positions of the rows' cases in `cases`
+    train: np.ndarray  # (n_train,) int
+    held_out: np.ndarray  # (n_held_out,) int; none without early stopping
+    seed: int  # which drew it, and draws what follows
+
+
+@dataclass(frozen=True, eq=False)
 class Learned:
     """What the training of a PairMatcher gives."""
 
@@ -49,64 +60,29 @@ class Learned:
     net: object  # skorch.NeuralNet, that trained them
     images: Half  # what the layers take: features
     skeletons: Half
-    train: np.ndarray  # rows that they learned from
-    held_out: np.ndarray  # rows held out for early stopping; none without
-    seed: int
 
 
-def learn(settings, encoder, halves, codes, cases, checkpoint):
-    """Fit the encoder, if there is one, and the layers.
+def split_rows(settings, cases, codes, seed):
+    """Split rows into those to learn from and those held out for early stopping.
 
     Parameters
     ----------
     settings : PairMatcher
         Its parameters.
-    encoder : PairEncoder or None
-        It is fitted in place. None: the rows are features.
-    halves : tuple of Half
-        The images and the skeletons.
-    codes : ndarray of shape (n,), int
-        Codes of the cases.
     cases : ndarray of shape (n_cases,)
         The cases.
-    checkpoint : Checkpoint
-        Keeps the state, and gives the seeds.
+    codes : ndarray of shape (n,), int
+        Positions of the rows' cases.
+    seed : int
+        Draws the rows held out.
 
     Returns
     -------
-    Learned
+    Split
     """
-    seed = checkpoint.seed("matcher", settings.random_state)
-    train, held_out = hold_out(settings, codes, cases, seed)
-    checkpoint.claim(halves)
-    parts = codes, train, held_out, seed
-    images, skeletons = halves
-    if encoder is not None:
-        _fit_encoder(settings, encoder, halves, codes, cases, train, checkpoint)
-        images, skeletons = _encode(encoder, halves)
-    with seeded(seed, resolve_device(settings.device)):
-        layers = new_layers(settings, images.shape[0], skeletons.shape[0])
-        for half in (images.take(train), skeletons.take(train)):
-            rows = torch.from_numpy(half.read(slice(None)))
-            getattr(layers, half.kind).standardize.measure(rows)
-        criterion = new_criterion(settings)
-        if settings.training != "joint":
-            rows = _rows(settings, (images, skeletons), *parts, batch_size=settings.batch_size)
-            with one_thread():
-                net = _train(settings, layers, criterion, rows, checkpoint.stage("layers"))
-        if settings.training != "two_stage":
-            stage = checkpoint.stage("together")
-            net = _train_together(settings, encoder, layers, criterion, halves, *parts, stage=stage)
-            encoder.set_params(memory=None)  # its towers have learned: no other fit has them
-            images, skeletons = _encode(encoder, halves)
-    return Learned(layers, criterion.loss, net, images, skeletons, train, held_out, seed)
-
-
-def hold_out(settings, codes, cases, seed):
-    """Split rows into those to learn from and those held out for early stopping."""
     rows = np.arange(len(codes))
     if not settings.early_stopping:
-        return rows, rows[:0]
+        return Split(cases, codes, rows, rows[:0], seed)
     alone = np.bincount(codes)[codes] == 1
     if alone.any():
         warnings.warn(
@@ -125,7 +101,51 @@ def hold_out(settings, codes, cases, seed):
     train, held_out = train_test_split(
         rows[~alone], test_size=n_held_out, stratify=codes[~alone], random_state=seed
     )
-    return np.sort(np.concatenate([train, rows[alone]])), np.sort(held_out)
+    train = np.sort(np.concatenate([train, rows[alone]]))
+    return Split(cases, codes, train, np.sort(held_out), seed)
+
+
+def learn(settings, encoder, halves, split, checkpoint):
+    """Fit the encoder, if there is one, and the layers.
+
+    Parameters
+    ----------
+    settings : PairMatcher
+        Its parameters.
+    encoder : PairEncoder or None
+        It is fitted in place. None: the rows are features.
+    halves : tuple of Half
+        The images and the skeletons.
+    split : Split
+        Which rows to learn from, and their cases.
+    checkpoint : Checkpoint
+        Keeps the state, and gives the seeds.
+
+    Returns
+    -------
+    Learned
+    """
+    checkpoint.claim(halves)
+    images, skeletons = halves
+    if encoder is not None:
+        _fit_encoder(settings, encoder, halves, split, checkpoint)
+        images, skeletons = _encode(encoder, halves)
+    with seeded(split.seed, resolve_device(settings.device)):
+        layers = new_layers(settings, images.shape[0], skeletons.shape[0])
+        for half in (images.take(split.train), skeletons.take(split.train)):
+            rows = torch.from_numpy(half.read(slice(None)))
+            getattr(layers, half.kind).standardize.measure(rows)
+        criterion = new_criterion(settings)
+        if settings.training != "joint":
+            rows = _rows(settings, (images, skeletons), split, settings.batch_size)
+            with one_thread():
+                net = _train(settings, layers, criterion, rows, checkpoint.stage("layers"))
+        if settings.training != "two_stage":
+            stage = checkpoint.stage("together")
+            net = _train_together(settings, encoder, layers, criterion, halves, split, stage)
+            encoder.set_params(memory=None)  # its towers have learned: no other fit has them
+            images, skeletons = _encode(encoder, halves)
+    return Learned(layers, criterion.loss, net, images, skeletons)
 
 
 def new_layers(settings, image_width, skeleton_width):
@@ -156,11 +176,13 @@ def new_criterion(settings):
 # ---- the steps of `learn` ------------------------------------------------------------------------
 
 
-def _fit_encoder(settings, encoder, halves, codes, cases, train, checkpoint):
-    rows = [half.take(train) for half in halves]
+def _fit_encoder(settings, encoder, halves, split, checkpoint):
+    rows = [half.take(split.train) for half in halves]
     joint = settings.training == "joint"
     # jointly, towers stay as they start until they learn together with the layers
-    encoder.fit_halves(*rows, codes[train], cases, checkpoint=checkpoint, learn=not joint)
+    encoder.fit_halves(
+        *rows, split.codes[split.train], split.cases, checkpoint=checkpoint, learn=not joint
+    )
     if joint:
         _measure_batch_norm(settings, encoder, rows)
 
@@ -177,30 +199,31 @@ def _encode(encoder, halves):
     return [feature_half(part, half.kind) for part, half in zip(encoded, halves, strict=True)]
 
 
-def _rows(settings, halves, codes, train, held_out, seed, *, batch_size, augment=None):
+def _rows(settings, halves, split, batch_size, augment=None):
     """Make the rows to train on, and those held out (None if there are none)."""
     device = resolve_device(settings.device)
 
     def rows(part, augment):
-        rng = np.random.RandomState(seed)
+        rng = np.random.RandomState(split.seed)
+        codes = split.codes[part]
         return TrainingRows(
             [half.take(part) for half in halves],
-            codes[part],
-            PairSampler(codes[part], batch_size, settings.sampler, rng),
+            codes,
+            PairSampler(codes, batch_size, settings.sampler, rng),
             device,
             augment,
         )
 
-    if not len(held_out):
-        return rows(train, augment), None
-    valid = rows(held_out, None)
+    if not len(split.held_out):
+        return rows(split.train, augment), None
+    valid = rows(split.held_out, None)
     valid.batches = list(valid.batches)  # the same pairs in every epoch
-    return rows(train, augment), valid
+    return rows(split.train, augment), valid
 
 
-def _train(settings, encoders, criterion, rows, stage, *, how=None, rate=1.0, epochs=None):
-    """Train encoders and a loss, in place; `how` has the rates, where another than `settings`."""
-    how = how or settings
+def _train(settings, encoders, criterion, rows, stage, *, rates=None, factor=1.0, epochs=None):
+    """Train encoders and a loss, in place; `rates` has the rates, if not `settings`."""
+    rates = rates or settings
     rows, valid = rows
     return fit_net(
         WithLoss(encoders, criterion.loss),
@@ -208,29 +231,26 @@ def _train(settings, encoders, criterion, rows, stage, *, how=None, rate=1.0, ep
         rows,
         valid=valid,
         patience=settings.n_iter_no_change,
-        lr=rate * how.lr,
-        weight_decay=how.weight_decay,
-        max_epochs=epochs or how.max_epochs,
-        precision=resolve_precision(how.precision, rows.device, rows.layout),
+        lr=factor * rates.lr,
+        weight_decay=rates.weight_decay,
+        max_epochs=epochs or rates.max_epochs,
+        precision=resolve_precision(rates.precision, rows.device, rows.layout),
         callbacks=settings.callbacks,
         verbose=settings.verbose,
         stage=stage,
     )
 
 
-def _train_together(settings, encoder, layers, criterion, halves, codes, train, *rest, stage):
+def _train_together(settings, encoder, layers, criterion, halves, split, stage):
     """Train the towers of an encoder and the layers, in place."""
-    *_, seed = rest
-    augment = make_augment(encoder.augment, halves[0].layout, seed)
-    rows = _rows(
-        settings, halves, codes, train, *rest, batch_size=encoder.batch_size, augment=augment
-    )
+    augment = make_augment(encoder.augment, halves[0].layout, split.seed)
+    rows = _rows(settings, halves, split, encoder.batch_size, augment)
     less = {}
     if settings.training == "fine_tune":
-        less = {"rate": 0.1, "epochs": max(1, encoder.max_epochs // 2)}
+        less = {"factor": 0.1, "epochs": max(1, encoder.max_epochs // 2)}
     module = encoder.towers_.followed_by(layers)
-    net = _train(settings, module, criterion, rows, stage, how=encoder, **less)
-    _measure_batch_norm(settings, encoder, [half.take(train) for half in halves])
+    net = _train(settings, module, criterion, rows, stage, rates=encoder, **less)
+    _measure_batch_norm(settings, encoder, [half.take(split.train) for half in halves])
     return net
 
 

@@ -21,6 +21,10 @@ def feature_half(features, kind):
 class Half:
     """One kind (images or skeletons) of every row, read batch by batch.
 
+    Its two kinds, of arrays and of files, have `stream(row_batches)`, which yields `read(rows)` for
+    each of them; `contents()`, which yields bytes that tell each row from others; `names()`, a list
+    of str, or None; and `check_files()`.
+
     Attributes
     ----------
     layout : {"pixels", "features", "files"}
@@ -103,6 +107,7 @@ class ArrayHalf(Half):
 
     def names(self):
         """Return None: rows in memory have no names."""
+        return None
 
 
 class FileHalf(Half):
@@ -133,9 +138,8 @@ class FileHalf(Half):
 
     def ask_files(self, question):
         """Ask `question(row)`, a bool, once for each different file: (n,) answers."""
-        files, _ = pd.factorize(
-            np.array(self.names(), dtype=object)
-        )  # (n,) codes, by first appearance
+        names = np.array(self.names(), dtype=object)
+        files, _ = pd.factorize(names)  # (n,) codes, by first appearance
         rows = self.rows[np.unique(files, return_index=True)[1]]
         answers = []
         for start in range(0, len(rows), 1024):  # bounds what waits in the pool

@@ -54,7 +54,8 @@ def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
 def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
     """Validate the rows of `fit`, setting `n_features_in_` and `feature_names_in_`.
 
-    Returns the images and the skeletons as `Half`, the `Layout`, and y as an array (or None).
+    Returns the images and the skeletons, each a `Half` of n rows, the `Layout`, and y as an array
+    of shape (n,) (or None).
     """
     size = check_reading(image_size, ink)
     X = as_table(X)
@@ -100,7 +101,7 @@ def check_reading(image_size, ink):
 
 
 def image_half(estimator, X):
-    """Return the images of full rows, or images alone, as a `Half` for a fitted estimator."""
+    """Return the images of n full rows, or n images alone, as a `Half` for a fitted estimator."""
     half = _half(estimator, X, 0)
     _check_files(half)
     return half

@@ -10,6 +10,10 @@ from .index import MatchIndex
 __all__ = ["LanceStore", "MatchIndex", "top_k"]
 
 
+def __dir__():
+    return __all__
+
+
 def __getattr__(name):
     """Import what needs the extra `lancedb` when it is first asked for."""
     if name == "LanceStore":

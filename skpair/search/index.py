@@ -30,7 +30,8 @@ class MatchIndex:
     ----------
     matcher : PairMatcher
         Fitted. It is not copied: when it has learned anew, the index no longer fits, and says so.
-        (Networks that you change by hand after `fit` are not noticed.)
+        (Not noticed are networks that you change by hand after `fit`, and another network of your
+        own given to `load` in the place of that which was fitted.)
     store : LanceStore or None, default=None
         Where to keep the rows. None keeps them in memory (or mapped from the file of `load`) and
         searches exactly; :class:`skpair.search.LanceStore` is a database on disk.
@@ -363,7 +364,8 @@ class MatchIndex:
         if len(self) and space != self.store.space:
             raise ValueError(
                 "The matcher is not as it was when rows were added: it has learned anew, or is "
-                "another one, so their embeddings cannot be compared with new ones. Give the "
-                "matcher that made them, or make a new MatchIndex."
+                "another one (or an earlier version of skpair has added them), so their "
+                "embeddings cannot be compared with new ones. Give the matcher that made them, or "
+                "make a new MatchIndex."
             )
         return space

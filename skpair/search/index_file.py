@@ -18,7 +18,7 @@ from ..storage.sealed import check_known, take, write_atomically
 from .columns import DATES, TYPES, Segment, Strings, check_names, type_of
 
 #: Version of the header; another one is another format.
-_FORMAT = 1
+_FORMAT = 2
 
 
 def write(path, space, segments):
@@ -107,6 +107,11 @@ def _read_header(metadata):
     if found[0] > _FORMAT:
         raise ValueError(
             f"it has format {found[0]}, but this version of skpair knows {_FORMAT}: update skpair"
+        )
+    if found == (1, "MatchIndex"):
+        raise ValueError(
+            "an earlier version of skpair wrote it, which did not say which training its rows are "
+            "of: add them to a new MatchIndex"
         )
     if found != (_FORMAT, "MatchIndex"):
         raise ValueError(f"its format and kind are {reprlib.repr(found)}")

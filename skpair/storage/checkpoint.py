@@ -17,7 +17,7 @@ from torch import nn
 
 from ..learning import devices
 from ..learning.net import DivergenceError
-from .fingerprints import code_of, fingerprint
+from .fingerprints import describe_function, fingerprint
 from .sealed import (
     describe_history,
     pack,
@@ -268,5 +268,5 @@ def _plain(value):
     if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
         return float(value)
     if callable(value):
-        return code_of(value)
+        return describe_function(value)
     return list(value) if isinstance(value, tuple) else value

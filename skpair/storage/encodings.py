@@ -38,7 +38,7 @@ class EncodingCache:
     """A folder that keeps encodings, shared by fits, workers and later runs.
 
     An encoding is found by its content: the values of the row (or the bytes of the file), how it
-    is read, the network with its weights and settings, the source of the methods of classes of your
+    is read, the network with its weights and settings, the code of the methods of classes of your
     own, and the versions of skpair and torch. So a picture, a weight or an architecture that has
     changed is never answered from the cache. Not seen is code elsewhere that such methods call
     (functions, globals, objects that are attributes) and hooks: `clear` the cache when that has

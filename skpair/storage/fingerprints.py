@@ -13,7 +13,7 @@ import torchvision
 from .sealed import digest_tensors, tensor_bytes
 
 #: Packages whose code their versions tell.
-_KNOWN = ("builtins", "torch", "torchvision", "skpair")
+_KNOWN = ("torch", "torchvision", "skpair")
 #: Types whose `repr` tells their values.
 _SCALARS = (int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 
@@ -22,9 +22,9 @@ def fingerprint(module, *context):
     """Digest all that an encoding depends on but the row itself.
 
     Of a network count the classes of its parts, their settings (attributes that are plain values,
-    arrays or tensors), weights and buffers; and of classes that are not torch's own, the source.
-    Not seen is other code: functions, globals and objects that such a class makes use of, and
-    hooks.
+    arrays, tensors, functions or classes), weights and buffers; and of classes that are not
+    torch's own, the code of their methods. Not seen is other code: functions, globals and objects
+    that such a method makes use of, and hooks.
 
     Parameters
     ----------
@@ -44,67 +44,86 @@ def fingerprint(module, *context):
     digest.update(repr((__version__, *versions, *context)).encode())
     # a layer that is used twice is named twice
     for name, part in module.named_modules(remove_duplicate=False):
-        digest.update(repr((name, _describe(type(part)), _settings(vars(part)))).encode())
+        digest.update(repr((name, _class(type(part)), _settings(vars(part)))).encode())
     digest_tensors(digest, (*module.named_parameters(), *module.named_buffers()))
     return digest.digest()
 
 
-def has_source(module):
-    """Tell whether the source of all classes of a network can be read.
+def describe_function(function):
+    """Tell a function, or what is called like one, from others: its name, code and settings.
 
-    Where it was typed in, or came to a worker process from a notebook, it cannot: then nobody knows
-    whether a class of the same name is the same.
+    Returns tuples, dicts and plain values. Not seen is the code of others that it calls.
     """
-    return all(_source(type(part)) is not None for part in module.modules())
-
-
-def code_of(function):
-    """Describe a function, or an object that is called like one: its name, source and settings."""
     if isinstance(function, functools.partial):
-        return code_of(function.func), function.args, function.keywords
+        given = dict(enumerate(function.args)) | function.keywords
+        return describe_function(function.func), _settings({str(k): v for k, v in given.items()})
+    if inspect.ismethod(function):
+        return describe_function(function.__func__), _object(function.__self__)
     if inspect.isroutine(function):
-        return function.__module__, function.__qualname__, _read(function)
-    return _describe(type(function)), _settings(getattr(function, "__dict__", {}))
+        return _function(function)
+    return _object(function)
 
 
-def _describe(cls):
-    return cls.__module__, cls.__qualname__, _source(cls)
+def _object(value):
+    return _class(type(value)), _settings(getattr(value, "__dict__", {}))
 
 
-@functools.cache
-def _source(cls):
-    """Read the source of the methods of a class, its bases included; None if one has none."""
-    sources = []
+def _class(cls):
+    """Describe a class: its name, and of the user's classes that it is made of what they hold."""
+    members = []
     for base in cls.__mro__:
-        if base.__module__.partition(".")[0] in _KNOWN:
-            continue
-        sources.append(_settings(vars(base)))
-        for member in vars(base).values():
-            for inner in ("__func__", "fget", "func"):  # of methods of a class, and properties
-                member = getattr(member, inner, member)
-            if inspect.isfunction(member):
-                sources.append(_read(member))
-    return None if None in sources else repr(sources)
+        if base is not object and not _is_known(base):
+            inner = {k: _plain_member(v) for k, v in vars(base).items()}
+            members.append((base.__qualname__, _settings(inner)))
+    return cls.__module__, cls.__qualname__, repr(members)
 
 
-def _read(function):
-    # not the class as a whole: in a worker process, its functions still know their file
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        return None
+def _plain_member(member):
+    """Take the function out of a method of the class, or of a property."""
+    for inner in ("__func__", "fget", "func"):
+        member = getattr(member, inner, member)
+    return member
+
+
+def _function(function):
+    """Describe a function by its code, defaults, and what it closes over, as far as it is plain."""
+    function = inspect.unwrap(function)
+    name = getattr(function, "__module__", None), function.__name__
+    if not inspect.isfunction(function) or _is_known(function):
+        return name
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    given = [*(function.__defaults__ or ()), *cells, function.__kwdefaults__]
+    return name, _code(function.__code__), [value for value in given if _is_plain(value)]
+
+
+def _is_known(value):
+    return (value.__module__ or "").partition(".")[0] in _KNOWN
+
+
+def _code(code):
+    """Give what code does: its instructions, and the names and constants that they use."""
+    # not its source: that is not at hand everywhere, nor always that of what runs
+    constants = [
+        _code(c) if inspect.iscode(c) else sorted(map(repr, c)) if type(c) is frozenset else repr(c)
+        for c in code.co_consts
+    ]
+    return code.co_code, code.co_names, constants
 
 
 def _settings(attributes):
-    """Give the attributes that are plain values, arrays or tensors."""
+    """Give the attributes that are plain values, arrays, tensors, functions or classes."""
     kept = {}
     for name, value in sorted(attributes.items()):
-        if name == "training" or name.startswith("__"):
+        if name == "training" or (name.startswith("__") and not inspect.isfunction(value)):
             continue
         if isinstance(value, torch.Tensor):
             kept[name] = value.dtype, tuple(value.shape), joblib.hash(tensor_bytes(value))
         elif isinstance(value, np.ndarray | np.generic):
             kept[name] = joblib.hash(value)
+        elif inspect.isclass(value):
+            kept[name] = value.__module__, value.__qualname__
+        elif hasattr(value, "__name__"):
+            kept[name] = _function(value)
         elif _is_plain(value):
             kept[name] = value
     return kept

@@ -213,6 +213,7 @@ def test_two_classifiers_need_probabilities(features):
 # ---- compare -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_compare(features):
     X, y = features
     result = compare(
@@ -302,6 +303,7 @@ def test_a_case_that_is_in_no_test_rows_has_no_score(features):
     np.testing.assert_allclose(result.scores["score"], expected)
 
 
+@pytest.mark.slow
 def test_seeds_are_shared_and_averaged(features):
     X, y = features
     pair = {"a": PairMatcher(**FAST), "b": make_pipeline(PairMatcher(**FAST))}
@@ -322,6 +324,7 @@ def test_the_seed_of_numpy_is_left_alone(features):
     assert np.random.get_state()[1].tolist() == before
 
 
+@pytest.mark.slow
 def test_search_is_nested(features):
     X, y = features
     grid = {"temperature": [0.1, 1e6]}
@@ -413,6 +416,7 @@ def test_groups_go_along_with_the_encodings():
     assert encode_splits(PairEncoder("identity", "identity"), X, y).groups is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "entry",
     [
@@ -436,6 +440,7 @@ def log_loss_scorer(estimator, X, y):
     return estimator.predict_proba(X)[:, 0].astype(float).sum()
 
 
+@pytest.mark.slow
 def test_each_is_searched_by_what_it_has(features):
     X, y = features
     result = compare(
@@ -502,6 +507,7 @@ def test_what_refits_is_not_always_a_search(features):
     assert result.fits["params"].tolist() == [{}, {}]
 
 
+@pytest.mark.slow
 def test_workers_give_the_same(features):
     X, y = features
     pair = {"a": PairMatcher(**FAST), "b": (two_classifiers(), {"classifier": [None]})}
@@ -509,6 +515,7 @@ def test_workers_give_the_same(features):
     pd.testing.assert_frame_equal(alone.scores, workers.scores)
 
 
+@pytest.mark.slow
 def test_plot(features):
     result = compare({"a": image_only(), "b": two_classifiers()}, *features, random_state=0)
     figure = result.plot()
@@ -556,6 +563,7 @@ def test_bad_input(features, changes, message):
         compare(**{"estimators": {"a": PairMatcher(**FAST)}, "X": X, "y": y, **changes})
 
 
+@pytest.mark.slow
 def test_nothing_to_test(features):
     result = compare({"a": image_only(), "b": two_classifiers()}, *features, random_state=0)
     with pytest.raises(ValueError, match="nothing to test 'b' against"):
@@ -590,6 +598,7 @@ def test_scorers_of_any_kind(features, scoring, name):
 # ---- leaks ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_planted_leak_is_warned_of(digits, files):
     X, y = digits
     X = X.copy()
@@ -700,6 +709,7 @@ def test_what_refits_without_a_search_gets_no_groups(features):
     assert len(result.fits) == 2
 
 
+@pytest.mark.slow
 def test_groups_that_hold_the_leak_calm_the_warning(features):
     X, y = features
     X = np.concatenate([X, X])
@@ -709,6 +719,7 @@ def test_groups_that_hold_the_leak_calm_the_warning(features):
         compare({"a": image_only()}, X, np.tile(y, 2), scoring="accuracy")
 
 
+@pytest.mark.slow
 def test_a_missing_file_is_named_with_its_row(files):
     table, y = files
     table = table.assign(image=["nowhere.png", *table["image"][1:]])

@@ -355,6 +355,7 @@ def digests(**parameters):
     return [digest(load(**{**kept, **parameters})) for load, kept in LOADERS.values()]
 
 
+@pytest.mark.slow
 def test_random_state_alone_decides():
     """Equal in a new process with another global seed; the global generator is left alone."""
     np.random.seed(1)

@@ -306,6 +306,7 @@ def shares(explanation, X, y):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)
 def test_what_decides_lights_up(judges, marked, way):
     X, y = (part[:12] for part in marked)
@@ -314,6 +315,7 @@ def test_what_decides_lights_up(judges, marked, way):
     assert skeleton > 1.5 * skeleton_chance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)
 def test_maps_sum_to_what_the_score_gains(judges, marked, way):
     X = marked[0][:6]

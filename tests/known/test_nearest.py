@@ -122,6 +122,7 @@ for n, m, k in [(420, 300_000, 10), (420, 60_000, 5_000), (2, 1_200_000, 1_000_0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells it so")
 def test_memory_is_bounded():
     """In a process of its own, and as the system sees it: torch's memory is not Python's."""

@@ -63,6 +63,7 @@ def every_merit(scored):
     return [merits(same, score >= threshold) for threshold in np.unique(score)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy", ["balanced_accuracy", "accuracy", "f_beta", "max_tpr", "max_tnr"]
 )
@@ -329,6 +330,7 @@ def with_labels(kind, y):
     }[kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "unknown"),
     [

@@ -82,6 +82,7 @@ def test_pictures_of_a_batch_do_not_affect_each_other_once_trained():
 # ---- torchvision's backbones ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, width",
     [
@@ -124,6 +125,7 @@ def test_names_are_those_of_classification_networks():
             towers.check_encoder("image_encoder", odd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, size", [("vit_b_32", 64), ("alexnet", 32)])
 def test_a_size_that_a_network_cannot_take_says_why(name, size):
     message = rf"'{name}' cannot take a batch of shape \(b, 1, {size}, {size}\).*image_size="
@@ -157,6 +159,7 @@ def assert_holds(tower, network):
         torch.testing.assert_close(tensor, expected[key], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V1", "ResNet18_Weights.IMAGENET1K_V1"])
 def test_published_weights_come_from_the_cache_of_torch(weights):
     published = network()
@@ -219,6 +222,7 @@ def test_files_of_dense_networks_have_old_names(tmp_path):
     assert_holds(Backbone("densenet121", tmp_path / "old.pth"), mine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("auxiliary", [True, False])
 def test_auxiliary_heads_are_dropped_and_the_input_is_scaled_as_published(tmp_path, auxiliary):
     published = network("googlenet", init_weights=False, aux_logits=True)
@@ -239,6 +243,7 @@ def test_auxiliary_heads_are_dropped_and_the_input_is_scaled_as_published(tmp_pa
         assert isinstance(tower.train()(x), torch.Tensor)
 
 
+@pytest.mark.slow
 def test_files_that_hold_something_else_say_so(tmp_path):
     files = {
         "other.pth": network("squeezenet1_1").state_dict(),

@@ -237,6 +237,7 @@ def test_scorer_by_case_minds_the_default_of_the_metric(fitted):
     assert score == pair_scorer(pair_roc_auc, average="micro")(*fitted) != cases.mean()
 
 
+@pytest.mark.slow
 def test_scorer_unwraps_searches_and_pipelines(digits):
     X, y = digits
     pipeline = make_pipeline(

@@ -865,6 +865,7 @@ def test_colour_drawings_are_read_as_their_files_are(tmp_path, ink, mode, layout
     np.testing.assert_array_equal(X[0, 1] > 0, expected)
 
 
+@pytest.mark.slow
 def test_a_pipe_does_not_keep_the_interpreter(tmp_path):
     fifo = tmp_path / "pipe.png"
     os.mkfifo(fifo)

@@ -167,6 +167,7 @@ def told_by(call, *args):
     return returned, str(caught[0].message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", ["two_stage", "joint", "fine_tune"])
 def test_a_fit_warns_once_and_so_does_every_later_call(stacks, training):
     X, y = stacks

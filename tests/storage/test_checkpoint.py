@@ -69,6 +69,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "how"), WAYS)
 def test_a_fit_goes_on_wherever_it_was_broken_off(layouts, layout, how, tmp_path, monkeypatch):
     X, y = layouts[layout]
@@ -108,6 +109,7 @@ def test_chance_is_kept(features, random_state, tmp_path, monkeypatch):
     assert_same(broken.fit(X, y), whole)
 
 
+@pytest.mark.slow
 def test_killed(tmp_path, features):
     X, y = features
     np.savez(tmp_path / "rows.npz", X=X, y=y)
@@ -274,14 +276,29 @@ def shifted(x, by):
     return x + by
 
 
+def adds(constant):
+    return lambda x: x + constant
+
+
+class Adds:
+    def __init__(self, constant):
+        self.constant = constant
+
+    def to(self, x):
+        return x + self.constant
+
+    __call__ = to
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"),
     [
         (partial(shifted, by=0), partial(shifted, by=0.1)),
-        (
-            lambda x: x + 0.1,
-            lambda x: x + 0.2,
-        ),
+        (lambda x: x + 0.1, lambda x: x + 0.2),
+        (adds(0.1), adds(0.2)),
+        (Adds(0.1).to, Adds(0.2).to),
+        (Adds(0.1), Adds(0.2)),
         (nn.Hardtanh(0, 1), nn.Hardtanh(0, 0.5)),
     ],
 )

@@ -169,7 +169,7 @@ def fingerprints_of(codes, folder, monkeypatch):
         ("power = 1.125", "power = 2.125"),
     ],
 )
-def test_the_source_of_its_classes_counts(tmp_path, monkeypatch, old, new):
+def test_the_code_of_its_classes_counts(tmp_path, monkeypatch, old, new):
     assert old in NET
     codes = NET, NET.replace(old, new), NET
     first, other, again = fingerprints_of(codes, tmp_path, monkeypatch)
@@ -183,17 +183,25 @@ def test_code_elsewhere_is_not_seen(tmp_path, monkeypatch, old, new):
     assert first == other  # EncodingCache says so
 
 
-def test_a_network_without_a_source_is_not_kept(X, tmp_path):
-    names = {"torch": torch, "nn": nn, "__name__": "typed_in"}
-    exec(
-        "class Mean(nn.Module):\n    def forward(self, x):\n        return x.mean(dim=(2, 3))",
-        names,
-    )
-    encoder = PairEncoder(names["Mean"](), "identity", memory=tmp_path)
-    with pytest.warns(UserWarning, match="does not keep the image encodings: the source of a cl"):
-        encodings = encoder.fit_transform(X)
-    np.testing.assert_allclose(encodings[:, 0], X[:, 0].mean(axis=(1, 2)) / 255, rtol=1e-4)
-    assert len(EncodingCache(tmp_path)) <= len(X) + 2  # of the skeletons, and the widths
+def test_a_class_that_was_typed_in_counts_by_its_code():
+    digests = []
+    for factor in (1, 1000, 1):
+        names = {}
+        exec(
+            "from torch import nn\nclass M(nn.Module):\n"
+            f"    def forward(self, x): return x.mean(dim=(2, 3)) * {factor}",
+            names,
+        )
+        digests.append(fingerprints.fingerprint(names["M"]()))
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_a_class_that_is_changed_in_place_is_another(monkeypatch):
+    digest = fingerprints.fingerprint(Counting())
+    monkeypatch.setattr(Counting, "scale", 7, raising=False)
+    changed = fingerprints.fingerprint(Counting())
+    monkeypatch.setattr(Counting, "forward", lambda self, x: x)
+    assert len({digest, changed, fingerprints.fingerprint(Counting())}) == 3
 
 
 def test_a_layer_that_is_used_twice_counts_twice():
@@ -213,6 +221,7 @@ def test_parametrized_networks_can_be_kept(X, tmp_path):
     assert len(digests) == 2
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same(tmp_path):
     (tmp_path / "net_of_a_user.py").write_text(NET)
     code = (
@@ -432,6 +441,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_what_it_has_finished(tmp_path):
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), tmp_path])
     assert killed.returncode == -signal.SIGKILL
@@ -536,6 +546,11 @@ def test_bad_memory(X, tmp_path):
         (torch.zeros(3), torch.ones(3)),
         (torch.float16, torch.float32),
         (1, 1.0),
+        (torch.relu, torch.sigmoid),
+        (len, max),
+        (np.add, np.subtract),
+        (lambda x: x, lambda x: x + 1),
+        (dict, list),
     ],
 )
 def test_plain_attributes_count(one, other):
@@ -549,7 +564,7 @@ def test_plain_attributes_count(one, other):
 
 def test_other_attributes_do_not_count():
     digests = set()
-    for attribute in (lambda x: x, threading.Lock(), queue.SimpleQueue(), {1, 2}, [len]):
+    for attribute in (threading.Lock(), queue.SimpleQueue(), {1, 2}, [len]):
         network = Counting()
         network.attribute = attribute
         network.others = {"self": [network], "method": network.forward}
@@ -575,6 +590,7 @@ CLEARING = """
 """
 
 
+@pytest.mark.slow
 def test_a_running_encode_survives_a_clear(tmp_path):
     EncodingCache(tmp_path)._store(entries(1))
     store = tmp_path / "encodings.sqlite"
@@ -661,6 +677,7 @@ LIMITED = """
 """
 
 
+@pytest.mark.slow
 def test_what_a_disk_refuses_is_named(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(LIMITED), tmp_path]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
