@@ -71,7 +71,7 @@ def test_no_threshold_is_better(scored, every_merit, strategy):
     same, score = scored
     found = PairCounts().add(same, score).best_threshold(strategy, beta=2, min_rate=0.9)
     best = max(of_one[strategy] for of_one in every_merit)
-    assert merits(same, score >= found)[strategy] == pytest.approx(best, abs=1e-3)
+    assert merits(same, score >= found)[strategy] >= best - 1e-3
 
 
 def test_the_threshold_is_that_of_the_roc_curve(scored):
