@@ -90,6 +90,68 @@ def check_cases(y):
     return classes, codes
 
 
+def common_codes(y_images, y_skeletons):
+    """Turn the labels of images and of skeletons into codes of common cases.
+
+    Parameters
+    ----------
+    y_images, y_skeletons : array-like of shape (n,) and (m,)
+        Cases of the images, and of the skeletons: labels of one kind.
+
+    Returns
+    -------
+    cases : ndarray of shape (n_cases,)
+        The sorted cases of both.
+    codes, skeleton_codes : ndarray of shape (n,) and (m,), int
+        Positions in `cases`.
+    """
+    y_images, y_skeletons = column_or_1d(y_images), column_or_1d(y_skeletons)
+    y_images = as_labels(y_images, y_images, "the cases of the images")
+    y_skeletons = as_labels(y_skeletons, y_images, "the cases of the skeletons")
+    cases, codes = check_cases(np.concatenate([y_images, y_skeletons]))
+    return cases, codes[: len(y_images)], codes[len(y_images) :]
+
+
+def codes_by_kind(y, sets):
+    """Turn the cases of rows, or of two sets that hold the same cases, into codes.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Cases of rows, of both the image and the skeleton.
+    sets : None, or tuple of two array-like
+        Cases of images and of skeletons; then `y` counts no more.
+
+    Returns
+    -------
+    cases : ndarray of shape (n_cases,)
+        The sorted cases.
+    codes : tuple of two ndarray of int
+        Positions of the images' and the skeletons' cases.
+    """
+    if sets is None:
+        cases, codes = check_cases(y)
+        return cases, (codes, codes)
+    cases, *codes = common_codes(*sets)
+    check_both_kinds(cases, *codes)
+    return cases, tuple(codes)
+
+
+def check_both_kinds(cases, codes, skeleton_codes):
+    """Raise unless every case has an image and a skeleton."""
+    for kind, other, there in (
+        ("images", "skeleton", np.isin(codes, skeleton_codes)),
+        ("skeletons", "image", np.isin(skeleton_codes, codes)),
+    ):
+        alone = cases[np.unique((codes if kind == "images" else skeleton_codes)[~there])]
+        if len(alone):
+            later = " A fitted PairMatcher takes them by add_cases." if other == "image" else ""
+            raise ValueError(
+                f"These cases have {kind} but no {other}: {alone.tolist()}. Every case needs one "
+                f"of each: add to them, or leave their {kind} out.{later}"
+            )
+
+
 def warn_of_lookalikes(cases, new=None):
     """Warn of cases whose labels differ by upper case or outer spaces only.
 

@@ -5,7 +5,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from .checks import as_labels, check_cases, check_number, warn_of_lookalikes
+from .checks import as_labels, check_number, common_codes, warn_of_lookalikes
 from .known import thresholds
 from .known.judge import temperature_of
 from .metrics import expected_calibration_error
@@ -35,11 +35,12 @@ class Decisions:
         ----------
         X : array-like or DataFrame
             Rows of pairs that `fit` has not seen; or n images, followed by m skeletons and the
-            cases: ``calibrate_threshold(X_img, X_skel, y)``. Their cases need not be known.
+            cases, ``calibrate_threshold(X_img, X_skel, y)``, or the cases of each,
+            ``calibrate_threshold(X_img, X_skel, y_img, y_skel)``. Their cases need not be known.
         y : array-like of shape (n,)
             Case of each row.
         *rest : array-like
-            The cases, in the form ``calibrate_threshold(X_img, X_skel, y)``.
+            The cases, in the other forms.
         strategy : str, default="balanced_accuracy"
             What is to be as high as possible, over pairs: "balanced_accuracy"; "accuracy";
             "f_beta"; "max_tpr", the rate of true positives, while that of true negatives is at
@@ -53,7 +54,7 @@ class Decisions:
             Whether to set `case_thresholds_`, too: a threshold for the images named each case.
             Where these have only one kind of pairs, it is `threshold_`.
         y_skeletons : array-like of shape (m,) or None, default=None
-            Cases of the skeletons, where they differ from those of the images.
+            The same as `y_skel`, by name.
 
         Returns
         -------
@@ -66,11 +67,13 @@ class Decisions:
         """
         check_is_fitted(self)
         thresholds.check_strategy(strategy, beta, min_rate)
+        if len(rest) == 2 and y_skeletons is None:
+            *rest, y_skeletons = rest
         if rest:
-            X, rest, y = X, (y, *rest[1:]), rest[0]
+            rest, y = (y, *rest[1:]), rest[0]
         images, skeletons = self.embed_pairs(X, rest, aligned=False)
         y_skeletons = y if y_skeletons is None else y_skeletons
-        codes, skeleton_codes = _common_codes(images, y, skeletons, y_skeletons)
+        codes, skeleton_codes = _codes_of(images, y, skeletons, y_skeletons)
         judge = self.judge_
         named = judge.score(images, "image").argmax(axis=1) if per_case else codes * 0
         total, by_case = thresholds.PairCounts(), {}
@@ -274,16 +277,13 @@ class Decisions:
         return self
 
 
-def _common_codes(images, y, skeletons, y_skeletons):
+def _codes_of(images, y, skeletons, y_skeletons):
     """Turn the cases of images and of skeletons, known or not, into common codes."""
-    y, y_skeletons = column_or_1d(y), column_or_1d(y_skeletons)
     for name, labels, embedded in (("y", y, images), ("y_skeletons", y_skeletons, skeletons)):
-        if len(labels) != len(embedded):
+        if len(column_or_1d(labels)) != len(embedded):
             raise ValueError(
                 f"{name} has {len(labels)} cases, but there are {len(embedded)} "
                 f"{'images' if name == 'y' else 'skeletons'}. Where their numbers differ, give "
                 "y_skeletons=..., too."
             )
-    y = as_labels(y, y, "y")
-    _, codes = check_cases(np.concatenate([y, as_labels(y_skeletons, y, "y_skeletons")]))
-    return codes[: len(y)], codes[len(y) :]
+    return common_codes(y, y_skeletons)[1:]

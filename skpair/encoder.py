@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .checks import NestedParameters, check_cases, users_level, warn_of_lookalikes
+from .checks import NestedParameters, codes_by_kind, users_level, warn_of_lookalikes
 from .learning import devices, encoding, schemes, towers
 from .learning.parameters import check_encoding
 from .rows import reading
@@ -152,11 +152,12 @@ class PairEncoder(
         ----------
         X : array-like or DataFrame
             Rows of pairs: pixels (n, C + 1, H, W), files (n, 2) or features (n, p); or images,
-            followed by skeletons and cases: ``fit(X_img, X_skel, y)``.
+            followed by skeletons and cases: ``fit(X_img, X_skel, y)``, or, for two sets of any
+            size, ``fit(X_img, X_skel, y_img, y_skel)``.
         y : array-like of shape (n,), default=None
             Case of each row; not needed where both towers are frozen.
         *rest : array-like
-            The cases, in the form ``fit(X_img, X_skel, y)``.
+            The cases, in the other forms.
 
         Returns
         -------
@@ -169,17 +170,17 @@ class PairEncoder(
         OSError
             If a file is missing or broken; it is named, with its row.
         """
-        X, y = reading.as_pairs(X, y, rest, image_size=self.image_size, ink=self.ink)
+        how = {"image_size": self.image_size, "ink": self.ink}
+        X, y, sets = reading.as_pairs(X, y, rest, **how)
         self.__dict__.pop("towers_", None)  # an interrupted fit leaves the estimator unfitted
         self.check_parameters()
-        images, skeletons, self.layout_, y = reading.fit_pairs(
-            self, X, y, image_size=self.image_size, ink=self.ink
-        )
+        *halves, self.layout_, y = reading.fit_pairs(self, X, y, **how)
         if not self._learning_kinds():
-            return self.fit_halves(images, skeletons)
-        cases, codes = check_cases(y)
+            return self.fit_halves(*halves)
+        cases, codes = codes_by_kind(y, sets)
         warn_of_lookalikes(cases)
-        return self.fit_halves(images, skeletons, codes, cases)
+        halves, codes = reading.distinct_halves(halves, codes)
+        return self.fit_halves(*halves, codes, cases)
 
     def fit_halves(self, images, skeletons, codes=None, cases=None, *, checkpoint=None, learn=True):
         """Fit on rows that were checked and read already, for estimators that have done so.
@@ -190,8 +191,8 @@ class PairEncoder(
         ----------
         images, skeletons : Half
             The rows.
-        codes : ndarray of shape (n,), int, or None
-            Positions of their cases in `cases`; not needed where both towers are frozen.
+        codes : dict of str to ndarray of int, or None
+            Positions of their cases in `cases`, by kind; not needed where both towers are frozen.
         cases : ndarray of shape (n_cases,) or None
             The cases.
         checkpoint : Checkpoint or None
@@ -346,6 +347,11 @@ class PairEncoder(
         return lambda tower, measure: cache.width(fingerprint(tower, half.shape), measure)
 
     def _encode(self, tower, half):
+        """Encode rows, each distinct one once."""
+        if len(half) > 1 and half.layout != "features":
+            first, inverse = half.distinct()
+            if len(first) < len(half):
+                return self._encode(tower, half.take(first))[inverse]
         device = devices.resolve_device(self.device)
         precision = devices.resolve_precision(self.precision, device, half.layout)
 

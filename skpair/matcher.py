@@ -13,7 +13,7 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from .checks import NestedParameters, check_cases, check_number, warn_of_lookalikes
+from .checks import NestedParameters, check_number, codes_by_kind, warn_of_lookalikes
 from .decisions import Decisions
 from .encoder import PairEncoder
 from .known import thresholds
@@ -26,7 +26,7 @@ from .pair_scores import PairScores
 from .persistence import Persistence, warn_of_left_out
 from .rows import reading
 from .rows.halves import feature_half
-from .rows.layouts import layout_name
+from .rows.layouts import KINDS, layout_name
 from .storage.checkpoint import Checkpoint
 
 #: Rows that set the thresholds in `fit`, at most.
@@ -268,11 +268,13 @@ class PairMatcher(
         ----------
         X : array-like or DataFrame
             Rows of pairs: pixels (n, C + 1, H, W), files (n, 2) or features (n, p); or images,
-            followed by skeletons and cases: ``fit(X_img, X_skel, y)``.
+            followed by skeletons and cases: ``fit(X_img, X_skel, y)`` where row i of both is a
+            pair, ``fit(X_img, X_skel, y_img, y_skel)`` for two sets of any size that hold the same
+            cases. Of rows that hold the same picture of a case, it counts once.
         y : array-like of shape (n,)
             Case of each row.
         *rest : array-like
-            The cases, in the form ``fit(X_img, X_skel, y)``.
+            The cases, in the other forms.
 
         Returns
         -------
@@ -290,23 +292,26 @@ class PairMatcher(
         encoder = self._new_encoder(X)
         how = PairEncoder() if encoder is None else encoder
         how = {"image_size": how.image_size, "ink": how.ink}
-        X, y = reading.as_pairs(X, y, rest, **how)
+        X, y, sets = reading.as_pairs(X, y, rest, **how)
         self.check_parameters(encoder)
         if encoder is None:
             *halves, self.layout_, y = reading.fit_pairs(self, X, y, **how)
         elif y is not None:  # pictures are read when all else is known to be right
             check_consistent_length(X, y)
-        self.classes_, codes = check_cases(y)
+        self.classes_, codes = codes_by_kind(y, sets)
         warn_of_lookalikes(self.classes_)
         as_unknown_label(self.unknown_label, self.classes_)
-        with Checkpoint(self.checkpoint, self, codes) as checkpoint:
+        with Checkpoint(self.checkpoint, self, codes[0] if sets is None else codes) as checkpoint:
             seed = checkpoint.seed("matcher", self.random_state)
-            split = schemes.split_rows(self, self.classes_, codes, seed)
+            schemes.check_held_out(self, self.classes_, codes[0])
             if encoder is not None:
-                *halves, self.layout_, _ = reading.fit_pairs(self, X, codes, **how)
+                rows = codes[0] if sets is None else np.resize(codes[0], len(X))
+                *halves, self.layout_, _ = reading.fit_pairs(self, X, rows, **how)
                 reading.hand_on_columns(self, encoder)
+            halves, codes = reading.distinct_halves(halves, codes)
+            split = schemes.split_rows(self, self.classes_, codes, seed)
             learned = schemes.learn(self, encoder, halves, split, checkpoint)
-            self._decide(learned, split, [half.names() for half in halves])
+            self._decide(learned, split, halves)
             self.encoder_ = encoder
             self.layers_, self.loss_ = learned.layers, learned.loss
             # set_params may change them until the next fit
@@ -439,37 +444,45 @@ class PairMatcher(
         if encoder is not None:
             encoder.check_parameters()
 
-    def _decide(self, learned, split, names):
+    def _decide(self, learned, split, halves):
         """Set what decides, by rows held out or else by those of the training."""
-        none_held_out = len(split.held_out) == 0  # then those asked are known examples themselves
-        asked = split.train if none_held_out else split.held_out
-        if len(asked) > _THRESHOLD_ROWS:
-            asked = np.random.RandomState(split.seed).permutation(asked)
-            one_of_each = asked[np.unique(split.codes[asked], return_index=True)[1]]
-            asked = np.union1d(asked[:_THRESHOLD_ROWS], one_of_each)
+        none_held_out = len(split.held_out["image"]) == 0  # then those asked are known themselves
+        asked = {kind: self._ask(split, kind) for kind in KINDS}
         temperature = temperature_of(learned.loss, self.temperature)
         judge = Judge(learned.layers, learned.loss, pair_temperature=temperature, **self._judging())
-        known = self._new_gallery(judge, learned, split.codes, split.train)
-        judge = replace(judge, gallery=known)
-        images, skeletons = (
-            judge.embed(half.take(asked)) for half in (learned.images, learned.skeletons)
-        )
-        counts = judge.count_pairs(images, split.codes[asked], skeletons, split.codes[asked])
-        novelty = judge.novelty(images, asked if none_held_out else None)
+        judge = replace(judge, gallery=self._new_gallery(judge, learned, split, split.train))
+        images = judge.embed(learned.images.take(asked["image"]))
+        skeletons = judge.embed(learned.skeletons.take(asked["skeleton"]))
+        codes = [split.codes[kind][asked[kind]] for kind in KINDS]
+        counts = judge.count_pairs(images, codes[0], skeletons, codes[1])
+        novelty = judge.novelty(images, asked["image"] if none_held_out else None)
+        known = judge.gallery
         if not none_held_out:
-            known = self._new_gallery(judge, learned, split.codes, slice(None))
-        self.gallery_ = known if names[0] is None else known.with_ids(*names)
+            everything = dict.fromkeys(KINDS, slice(None))
+            known = self._new_gallery(judge, learned, split, everything)
+        names = [half.rows if half.names() is None else half.names() for half in halves]
+        self.gallery_ = known.with_ids(*names)
         self.temperature_ = self.pair_temperature_ = temperature
         self.threshold_ = counts.best_threshold()
         self.case_thresholds_ = None
         self.novelty_threshold_ = thresholds.best_novelty_threshold(novelty, 0.05)
         self.__dict__.pop("calibration_error_", None)  # of an earlier fit
 
-    def _new_gallery(self, judge, learned, codes, rows):
-        images, skeletons = (
-            judge.embed(half.take(rows)) for half in (learned.images, learned.skeletons)
-        )
-        return Gallery(self.classes_, images, codes[rows], skeletons, codes[rows])
+    def _ask(self, split, kind):
+        """Choose the rows of one kind that set the thresholds."""
+        asked = split.held_out[kind] if len(split.held_out[kind]) else split.train[kind]
+        codes = split.codes[kind]
+        if len(asked) > _THRESHOLD_ROWS:
+            asked = np.random.RandomState(split.seed).permutation(asked)
+            one_of_each = asked[np.unique(codes[asked], return_index=True)[1]]
+            asked = np.union1d(asked[:_THRESHOLD_ROWS], one_of_each)
+        return asked
+
+    def _new_gallery(self, judge, learned, split, rows):
+        images = judge.embed(learned.images.take(rows["image"]))
+        skeletons = judge.embed(learned.skeletons.take(rows["skeleton"]))
+        codes = [split.codes[kind][rows[kind]] for kind in KINDS]
+        return Gallery(self.classes_, images, codes[0], skeletons, codes[1])
 
     # ---- from X to embeddings, and what judges them ----------------------------------------------
 

@@ -18,7 +18,7 @@ class PairSampler:
     Parameters
     ----------
     y : ndarray of shape (n,)
-        Case of each row.
+        Case of each image.
     batch_size : int
         Most rows in a step.
     strategy : {"balanced", "natural"}
@@ -26,22 +26,27 @@ class PairSampler:
         in turns, when there are more cases than `batch_size`). "natural": rows as they come.
     rng : numpy.random.RandomState
         Source of the order.
+    y_skeletons : ndarray of shape (m,) or None, default=None
+        Cases of the skeletons, the same as those of the images; None where row i of both is a pair.
+        An epoch is a pass over the larger kind.
     """
 
-    def __init__(self, y, batch_size, strategy, rng):
+    def __init__(self, y, batch_size, strategy, rng, y_skeletons=None):
         cases, self.y = np.unique(y, return_inverse=True)
+        self.y_skeletons = self.y if y_skeletons is None else np.searchsorted(cases, y_skeletons)
         self.rng = rng
         self.strategy = strategy
         self.n_cases = len(cases)
-        self.n_steps = max(MIN_STEPS, math.ceil(len(self.y) / batch_size))
-        rows = min(batch_size, len(self.y))
+        n_rows = max(len(self.y), len(self.y_skeletons))
+        self.n_steps = max(MIN_STEPS, math.ceil(n_rows / batch_size))
+        rows = min(batch_size, n_rows)
         if strategy == "balanced":
             self.cases_per_step = min(batch_size, self.n_cases)
             self.rows_per_step = self.cases_per_step * max(1, rows // self.cases_per_step)
         else:
             self.rows_per_step = rows
         self.image_uses = np.zeros(len(self.y), int)
-        self.skeleton_uses = np.zeros(len(self.y), int)
+        self.skeleton_uses = np.zeros(len(self.y_skeletons), int)
         self.case_uses = np.zeros(self.n_cases, int)
 
     def __len__(self):
@@ -57,7 +62,7 @@ class PairSampler:
             slots = np.zeros(self.n_steps * self.rows_per_step, int)
             images = self._draw(np.zeros_like(self.y), self.image_uses, slots)
             cases = self.y[images]
-        skeletons = self._draw(self.y, self.skeleton_uses, cases)
+        skeletons = self._draw(self.y_skeletons, self.skeleton_uses, cases)
         shape = (self.n_steps, self.rows_per_step)
         yield from zip(images.reshape(shape), skeletons.reshape(shape), strict=True)
 

@@ -42,12 +42,15 @@ SHAPING = (
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows by case: those to learn from, and those held out for early stopping."""
+    """Images and skeletons: those to learn from, and those held out for early stopping.
+
+    By kind, "image" and "skeleton"; all are ndarrays of int.
+    """
 
     cases: np.ndarray  # (n_cases,)
-    codes: np.ndarray  # (n,) int, positions of the rows' cases in `cases`
-    train: np.ndarray  # (n_train,) int
-    held_out: np.ndarray  # (n_held_out,) int; none without early stopping
+    codes: dict  # positions of their cases in `cases`
+    train: dict  # rows to learn from
+    held_out: dict  # none without early stopping
     seed: int  # which drew it, and draws what follows
 
 
@@ -63,7 +66,7 @@ class Learned:
 
 
 def split_rows(settings, cases, codes, seed):
-    """Split rows into those to learn from and those held out for early stopping.
+    """Split images and skeletons into those to learn from and those held out for early stopping.
 
     Parameters
     ----------
@@ -71,8 +74,8 @@ def split_rows(settings, cases, codes, seed):
         Its parameters.
     cases : ndarray of shape (n_cases,)
         The cases.
-    codes : ndarray of shape (n,), int
-        Positions of the rows' cases.
+    codes : dict of str to ndarray of int
+        Positions of their cases, by kind.
     seed : int
         Draws the rows held out.
 
@@ -80,29 +83,53 @@ def split_rows(settings, cases, codes, seed):
     -------
     Split
     """
-    rows = np.arange(len(codes))
-    if not settings.early_stopping:
-        return Split(cases, codes, rows, rows[:0], seed)
-    alone = np.bincount(codes)[codes] == 1
-    if alone.any():
-        warnings.warn(
-            f"These cases have one row only, which cannot be held out for early stopping: "
-            f"{cases[codes[alone]].tolist()}.",
-            stacklevel=users_level(),
-        )
-    n_cases = len(np.unique(codes[~alone]))
-    n_held_out = max(n_cases, round(settings.validation_fraction * len(rows)))
-    if n_cases < 2 or len(rows[~alone]) - n_held_out < n_cases:
+    parts = {}
+    for kind, of_kind in codes.items():
+        rows = np.arange(len(of_kind))
+        parts[kind] = rows, rows[:0]
+        if settings.early_stopping:
+            parts[kind] = _hold_out(settings, cases, of_kind, seed, kind)
+    train, held_out = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
+    return Split(cases, codes, train, held_out, seed)
+
+
+def check_held_out(settings, cases, codes):
+    """Raise where early stopping finds too few images to hold out; `codes` are theirs, (n,)."""
+    if settings.early_stopping and not _count_held_out(settings, codes)[0]:
         raise ValueError(
             f"early_stopping=True needs some rows of at least 2 cases to hold out, but of "
-            f"{len(rows)} rows in {len(cases)} cases too few repeat a case; give more "
+            f"{len(codes)} rows in {len(cases)} cases too few repeat a case; give more "
             "rows or early_stopping=False."
         )
+
+
+def _count_held_out(settings, codes):
+    """Give how many rows to hold out, 0 where they are too few, and which are alone in a case."""
+    alone = np.bincount(codes)[codes] == 1
+    n_cases = len(np.unique(codes[~alone]))
+    n_held_out = max(n_cases, round(settings.validation_fraction * len(codes)))
+    possible = n_cases >= 2 and (~alone).sum() - n_held_out >= n_cases
+    return n_held_out * possible, alone
+
+
+def _hold_out(settings, cases, codes, seed, kind):
+    """Split rows of one kind; cases with one row only stay on the side of the training."""
+    rows = np.arange(len(codes))
+    n_held_out, alone = _count_held_out(settings, codes)
+    if kind == "image":
+        check_held_out(settings, cases, codes)
+        if alone.any():
+            warnings.warn(
+                f"These cases have one row only, which cannot be held out for early stopping: "
+                f"{cases[codes[alone]].tolist()}.",
+                stacklevel=users_level(),
+            )
+    if not n_held_out:
+        return rows, rows[:0]  # few drawings: the known ones judge the images held out
     train, held_out = train_test_split(
         rows[~alone], test_size=n_held_out, stratify=codes[~alone], random_state=seed
     )
-    train = np.sort(np.concatenate([train, rows[alone]]))
-    return Split(cases, codes, train, np.sort(held_out), seed)
+    return np.sort(np.concatenate([train, rows[alone]])), np.sort(held_out)
 
 
 def learn(settings, encoder, halves, split, checkpoint):
@@ -132,8 +159,8 @@ def learn(settings, encoder, halves, split, checkpoint):
         images, skeletons = _encode(encoder, halves)
     with seeded(split.seed, resolve_device(settings.device)):
         layers = new_layers(settings, images.shape[0], skeletons.shape[0])
-        for half in (images.take(split.train), skeletons.take(split.train)):
-            rows = torch.from_numpy(half.read(slice(None)))
+        for half in (images, skeletons):
+            rows = torch.from_numpy(half.take(split.train[half.kind]).read(slice(None)))
             getattr(layers, half.kind).standardize.measure(rows)
         criterion = new_criterion(settings)
         if settings.training != "joint":
@@ -177,14 +204,17 @@ def new_criterion(settings):
 
 
 def _fit_encoder(settings, encoder, halves, split, checkpoint):
-    rows = [half.take(split.train) for half in halves]
+    rows = _train_rows(halves, split)
+    codes = {kind: split.codes[kind][train] for kind, train in split.train.items()}
     joint = settings.training == "joint"
     # jointly, towers stay as they start until they learn together with the layers
-    encoder.fit_halves(
-        *rows, split.codes[split.train], split.cases, checkpoint=checkpoint, learn=not joint
-    )
+    encoder.fit_halves(*rows, codes, split.cases, checkpoint=checkpoint, learn=not joint)
     if joint:
         _measure_batch_norm(settings, encoder, rows)
+
+
+def _train_rows(halves, split):
+    return [half.take(split.train[half.kind]) for half in halves]
 
 
 def _measure_batch_norm(settings, encoder, halves):
@@ -203,22 +233,28 @@ def _rows(settings, halves, split, batch_size, augment=None):
     """Make the rows to train on, and those held out (None if there are none)."""
     device = resolve_device(settings.device)
 
-    def rows(part, augment):
+    def rows(parts, augment):
         rng = np.random.RandomState(split.seed)
-        codes = split.codes[part]
-        return TrainingRows(
-            [half.take(part) for half in halves],
-            codes,
-            PairSampler(codes, batch_size, settings.sampler, rng),
-            device,
-            augment,
-        )
+        codes = {kind: split.codes[kind][part] for kind, part in parts.items()}
+        sampler = PairSampler(codes["image"], batch_size, settings.sampler, rng, codes["skeleton"])
+        taken = [half.take(parts[half.kind]) for half in halves]
+        return TrainingRows(taken, codes["image"], sampler, device, augment)
 
-    if not len(split.held_out):
+    if not len(split.held_out["image"]):
         return rows(split.train, augment), None
-    valid = rows(split.held_out, None)
+    valid = rows(_validation(split), None)
     valid.batches = list(valid.batches)  # the same pairs in every epoch
     return rows(split.train, augment), valid
+
+
+def _validation(split):
+    """Give the rows held out; where no skeleton of a case is, those that are learned from."""
+    images, codes = split.held_out["image"], split.codes["skeleton"]
+    asked = np.unique(split.codes["image"][images])
+    held_out, known = split.held_out["skeleton"], split.train["skeleton"]
+    held_out = held_out[np.isin(codes[held_out], asked)]
+    lent = np.isin(codes[known], np.setdiff1d(asked, codes[held_out]))
+    return {"image": images, "skeleton": np.sort(np.concatenate([held_out, known[lent]]))}
 
 
 def _train(settings, encoders, criterion, rows, stage, *, rates=None, factor=1.0, epochs=None):
@@ -250,7 +286,7 @@ def _train_together(settings, encoder, layers, criterion, halves, split, stage):
         less = {"factor": 0.1, "epochs": max(1, encoder.max_epochs // 2)}
     module = encoder.towers_.followed_by(layers)
     net = _train(settings, module, criterion, rows, stage, rates=encoder, **less)
-    _measure_batch_norm(settings, encoder, [half.take(split.train) for half in halves])
+    _measure_batch_norm(settings, encoder, _train_rows(halves, split))
     return net
 
 
@@ -272,8 +308,8 @@ def name_cases(settings, dual, width, kinds, halves, codes, n_cases, seed, check
         Which of the towers learn.
     halves : dict of str to Half
         The rows, by kind.
-    codes : ndarray of shape (n,), int
-        Codes of the cases.
+    codes : dict of str to ndarray of int
+        Codes of their cases, by kind.
     n_cases : int
         Number of cases.
     seed : int
@@ -299,8 +335,8 @@ def name_cases(settings, dual, width, kinds, halves, codes, n_cases, seed, check
             nn.CrossEntropyLoss(label_smoothing=0.1),
             TrainingRows(
                 [half],
-                codes,
-                PairSampler(codes, settings.batch_size, settings.sampler, rng),
+                codes[kind],
+                PairSampler(codes[kind], settings.batch_size, settings.sampler, rng),
                 device,
                 make_augment(settings.augment, half.layout, own_seed),
                 cancelled,

@@ -10,9 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from pandas.api.types import is_numeric_dtype
-from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils import (
+    _safe_indexing,
+    check_array,
+    check_consistent_length,
+    check_random_state,
+)
 from sklearn.utils.validation import column_or_1d
 
+from ..checks import check_both_kinds
 from . import pictures
 
 KINDS = ("image", "skeleton")  # the two halves of a row; in data frames, the columns
@@ -159,11 +165,11 @@ def split_rows(X, *, ensure_all_finite=False):
     return X[:, :middle], X[:, middle:]
 
 
-def pair_up(images, y_images, skeletons, y_skeletons, *, random_state=None):
-    """Pair two separately labelled sets: every image with a skeleton of its case.
+def pair_up(images, y_images, skeletons, y_skeletons, *, random_state=None, return_rows=False):
+    """Pair two separately labelled sets, so that each image and each skeleton is in some row.
 
-    The drawings of a case are dealt to its images in random order, each as often as the others
-    (or once more). Drawings of cases without images are left out.
+    In a case, the kind of which there are fewer is dealt to the other in random order, each as
+    often as the others (or once more).
 
     Parameters
     ----------
@@ -176,19 +182,25 @@ def pair_up(images, y_images, skeletons, y_skeletons, *, random_state=None):
     y_skeletons : array-like of shape (m,)
         The case of each skeleton.
     random_state : int, RandomState or None, default=None
-        Decides which drawing goes to which image.
+        Decides what is dealt to what.
+    return_rows : bool, default=False
+        Whether to tell which image and which skeleton each row holds.
 
     Returns
     -------
     X : ndarray
-        n rows in the layout that `stack_pairs` returns, in the order of the images.
-    y : ndarray of shape (n,)
+        In the layout that `stack_pairs` returns, as many rows a case as the larger kind has: first
+        a row for each image, in their order, then those of the skeletons that are left.
+    y : ndarray of shape (n_rows,)
         The case of each row.
+    image_rows, skeleton_rows : ndarray of shape (n_rows,), int
+        With `return_rows`: positions in `images` and `skeletons`. As `groups` of a
+        cross-validation, they keep copies of one image (or skeleton) in one fold.
 
     Raises
     ------
     ValueError
-        If a case of the images has no skeleton, or lengths differ.
+        If a case has images but no skeleton, or skeletons but no image; or lengths differ.
 
     Examples
     --------
@@ -197,24 +209,27 @@ def pair_up(images, y_images, skeletons, y_skeletons, *, random_state=None):
     >>> X[:, 1]
     array(['A.png', 'B.png', 'A.png'], dtype=object)
     """
-    images, skeletons = as_table(images), np.asarray(as_table(skeletons))
+    images, skeletons = as_table(images), as_table(skeletons)
     y_images, y_skeletons = column_or_1d(y_images), column_or_1d(y_skeletons)
     check_consistent_length(images, y_images)
     check_consistent_length(skeletons, y_skeletons)
-    cases = np.unique(y_images)
-    missing = cases[~np.isin(cases, y_skeletons)].tolist()
-    if missing:
-        raise ValueError(
-            f"These cases have images but no skeleton: {missing}. Every case needs at least one "
-            "skeleton; add drawings of them, or leave their images out."
-        )
+    cases = np.union1d(y_images, y_skeletons)
+    check_both_kinds(cases, np.searchsorted(cases, y_images), np.searchsorted(cases, y_skeletons))
     random = check_random_state(random_state)
     dealt = np.empty(len(y_images), dtype=int)
+    more = [np.empty((2, 0), dtype=int)]  # images and skeletons of the rows that follow
     for case in cases:
-        rows = random.permutation(np.flatnonzero(y_images == case))
+        of_case = random.permutation(np.flatnonzero(y_images == case))
         drawings = random.permutation(np.flatnonzero(y_skeletons == case))
-        dealt[rows] = np.resize(drawings, len(rows))  # cycles through the drawings
-    return stack_pairs(images, skeletons[dealt]), y_images
+        dealt[of_case] = np.resize(drawings, len(of_case))  # cycles through the drawings
+        left = drawings[len(of_case) :]
+        more.append(np.stack([np.resize(of_case, len(left)), left]))
+    more = np.concatenate(more, axis=1)
+    image_rows = np.concatenate([np.arange(len(y_images)), more[0]])
+    skeleton_rows = np.concatenate([dealt, more[1]])
+    X = stack_pairs(_safe_indexing(images, image_rows), _safe_indexing(skeletons, skeleton_rows))
+    y = y_images[image_rows]
+    return (X, y, image_rows, skeleton_rows) if return_rows else (X, y)
 
 
 # ---- what the estimators call --------------------------------------------------------------------

@@ -4,8 +4,8 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
-from sklearn.utils import check_array, check_X_y
-from sklearn.utils.validation import validate_data
+from sklearn.utils import _safe_indexing, check_array, check_X_y
+from sklearn.utils.validation import column_or_1d, validate_data
 
 from ..checks import check_no_gaps, users_level
 from . import pictures
@@ -29,11 +29,32 @@ DEFAULT_FILE_SIZE = 64  # pixels: files come in any size, a batch needs one
 
 
 def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
-    """Resolve the two call forms ``fit(X, y)`` and ``fit(X_img, X_skel, y)`` to X and y."""
-    if len(rest) > 1:
+    """Resolve the call forms of `fit` to rows of pairs and their cases.
+
+    Parameters
+    ----------
+    X, y
+        The first two arguments: X and y, or images and skeletons.
+    rest : tuple
+        The others: none; the cases; or the cases of the images, and those of the skeletons.
+    image_size, ink
+        As a PairEncoder has them, for images and skeletons given apart.
+
+    Returns
+    -------
+    X : array-like or DataFrame
+        Rows of pairs.
+    y : array-like of shape (n,)
+        Their cases.
+    sets : None, or tuple of two array-like of shape (n_images,) and (n_skeletons,)
+        Where two sets of any size were given: the cases of the images, and of the skeletons. Then
+        the first `n_images` rows of X hold each image once, the first `n_skeletons` each skeleton,
+        and what the rows beyond them hold counts no more.
+    """
+    if len(rest) > 2:
         raise TypeError(
-            f"fit takes fit(X, y) or fit(X_img, X_skel, y), but {2 + len(rest)} positional "
-            "arguments were given. sample_weight is not supported."
+            "fit takes fit(X, y), fit(X_img, X_skel, y) or fit(X_img, X_skel, y_img, y_skel), but "
+            f"{2 + len(rest)} positional arguments were given. sample_weight is not supported."
         )
     for given in (X, y):
         check_no_single_path(given)
@@ -45,10 +66,51 @@ def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
                 "fit(X_img, X_skel, y)."
             )
         check_no_gaps("y", y)
-        return X, y
-    check_no_gaps("y", rest[0])
-    X = as_table(X)
-    return stack_pairs(X, y, size=image_size if pictures.is_ragged(X) else None, ink=ink), rest[0]
+        return X, y, None
+    sets = [as_table(X), as_table(y)]
+    size = image_size if pictures.is_ragged(sets[0]) else None
+    if len(rest) == 1:
+        check_no_gaps("y", rest[0])
+        return stack_pairs(*sets, size=size, ink=ink), rest[0], None
+    for name, part, labels in zip(("y_img", "y_skel"), sets, rest, strict=True):
+        check_no_gaps(name, labels)
+        if len(part) != len(labels):
+            raise ValueError(
+                f"{name} has {len(labels)} cases, but there are {len(part)} "
+                f"{'images' if name == 'y_img' else 'skeletons'}."
+            )
+    n_rows = max(map(len, sets))
+    if min(map(len, sets)):
+        sets = [_safe_indexing(part, np.resize(np.arange(len(part)), n_rows)) for part in sets]
+    X = stack_pairs(*sets, size=size, ink=ink)
+    return X, np.resize(column_or_1d(rest[0]), n_rows), rest
+
+
+def distinct_halves(halves, codes):
+    """Keep the first row of each picture of a case.
+
+    Parameters
+    ----------
+    halves : tuple of Half
+        Images and skeletons, of at least as many rows as there are codes.
+    codes : tuple of ndarray of shape (n,) and (m,), int
+        Codes of the cases of each.
+
+    Returns
+    -------
+    halves : list of Half
+    codes : dict of str to ndarray of int
+        By kind.
+    """
+    kept, codes_of_kept = [], {}
+    for half, code in zip(halves, codes, strict=True):
+        half = half.take(slice(len(code)))
+        _, inverse = half.distinct()
+        first = np.unique(inverse * (1 + code.max()) + code, return_index=True)[1]
+        first.sort()
+        kept.append(half.take(first))
+        codes_of_kept[half.kind] = code[first]
+    return kept, codes_of_kept
 
 
 def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):

@@ -124,3 +124,16 @@ def test_any_codes_name_the_cases(strategy):
     np.testing.assert_array_equal(plain, [np.stack(step) for step in sampler(codes, 4, strategy)])
     words = np.array(["wide", "narrow"])[codes // 5]
     assert all((words[i] == words[s]).all() for i, s in sampler(words, 4, strategy))
+
+
+@pytest.mark.parametrize("strategy", ["balanced", "natural"])
+def test_two_sets_of_different_size(strategy):
+    y, y_skeletons = np.repeat([2, 5], [30, 10]), np.repeat([5, 2], [60, 3])
+    sampler = PairSampler(y, 8, strategy, np.random.RandomState(0), y_skeletons)
+    assert len(sampler) == -(-63 // 8)  # a pass over the larger kind
+    images, skeletons = (np.concatenate(part) for part in zip(*sampler, strict=True))
+    np.testing.assert_array_equal(y[images], y_skeletons[skeletons])
+    for labels, rows in ((y, images), (y_skeletons, skeletons)):
+        for case in (2, 5):
+            times = np.bincount(rows, minlength=len(labels))[labels == case]
+            assert np.ptp(times) <= 1  # each as often as the others
