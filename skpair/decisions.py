@@ -75,7 +75,7 @@ class Decisions:
         y_skeletons = y if y_skeletons is None else y_skeletons
         codes, skeleton_codes = _codes_of(images, y, skeletons, y_skeletons)
         judge = self.judge_
-        named = judge.score(images, "image").argmax(axis=1) if per_case else codes * 0
+        named = judge.logits(judge.score(images, "image")).argmax(axis=1) if per_case else codes * 0
         total, by_case = thresholds.PairCounts(), {}
         for case in np.unique(named):
             counts = judge.count_pairs(
@@ -272,6 +272,11 @@ class Decisions:
             old = np.isin(known.cases, self.classes_)
             thresholds[old] = self.case_thresholds_[np.isin(self.classes_, known.cases)]
             self.case_thresholds_ = thresholds
+        prior = np.full(known.n_cases, self.prior_.mean())
+        prior[np.isin(known.cases, self.classes_)] = self.prior_[
+            np.isin(self.classes_, known.cases)
+        ]
+        self.prior_ = prior / prior.sum()
         self.gallery_ = known
         self.classes_ = known.cases
         return self

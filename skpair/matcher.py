@@ -18,10 +18,16 @@ from .decisions import Decisions
 from .encoder import PairEncoder
 from .known import thresholds
 from .known.gallery import Gallery
-from .known.judge import Judge, as_unknown_label, check_comparison, temperature_of
+from .known.judge import (
+    Judge,
+    as_unknown_label,
+    check_comparison,
+    prior_offsets,
+    temperature_of,
+)
 from .learning import schemes
 from .learning.devices import draw_seed
-from .learning.parameters import check_matching
+from .learning.parameters import check_matching, check_prior
 from .pair_scores import PairScores
 from .persistence import Persistence, warn_of_left_out
 from .rows import reading
@@ -68,8 +74,9 @@ class PairMatcher(
         Columns of the embeddings.
     hidden_dims : tuple of int, default=()
         Units of hidden layers before each fully connected layer.
-    dropout : float, default=0.3
-        Probability with which an encoding's column is dropped in training.
+    dropout : float or "auto", default="auto"
+        Probability with which an encoding's column is dropped in training. "auto" chooses it by
+        the encodings of the training rows; `dropout_` tells what it chose.
     loss : str or nn.Module, default="n_pair"
         "n_pair", "info_nce", "sup_con" and "sigmoid" compare all rows of a batch;
         "binary_cross_entropy", "contrastive" and "triplet" are the traditional pairwise ones. A
@@ -110,6 +117,10 @@ class PairMatcher(
         "binary_cross_entropy" compares across kinds only: images with the known skeletons.
     aggregate : {"mean", "max"}, default="mean"
         Compare with the mean of a case's known examples, or with the most similar one.
+    prior : {"auto", "uniform", "empirical"} or array-like of shape (n_cases,), default="auto"
+        How frequent the cases are taken to be when an image is named: alike, as among the images of
+        `fit`, or by a probability for each of `classes_`. "auto": in proportion to the fourth
+        root of their number. Pairs, and the naming of skeletons, have no prior.
     unknown_label : str, int, float or None, default=None
         What `predict` says where no known case fits, that is, where `novelty_score` exceeds
         `novelty_threshold_`. A label of the kind of the cases, but none of them. None: `predict`
@@ -161,6 +172,10 @@ class PairMatcher(
         that an earlier version has calibrated and saved.
     calibration_error_ : dict
         After `calibrate_probabilities`: the expected calibration error "before" and "after".
+    dropout_ : float
+        The dropout of the layers.
+    prior_ : ndarray of shape (n_cases,)
+        How frequent the cases are taken to be; of cases added since, as the others in the mean.
     learned_with_ : dict
         Values in `fit` of the parameters that decide what is learned; `set_params` may have changed
         them since.
@@ -207,7 +222,7 @@ class PairMatcher(
         training="two_stage",
         embedding_dim=64,
         hidden_dims=(),
-        dropout=0.3,
+        dropout="auto",
         loss="n_pair",
         within_kind=0.5,
         similarity="cosine",
@@ -224,6 +239,7 @@ class PairMatcher(
         n_iter_no_change=10,
         gallery="both",
         aggregate="mean",
+        prior="auto",
         unknown_label=None,
         checkpoint=None,
         precision="auto",
@@ -253,6 +269,7 @@ class PairMatcher(
         self.n_iter_no_change = n_iter_no_change
         self.gallery = gallery
         self.aggregate = aggregate
+        self.prior = prior
         self.unknown_label = unknown_label
         self.checkpoint = checkpoint
         self.precision = precision
@@ -301,6 +318,7 @@ class PairMatcher(
         self.classes_, codes = codes_by_kind(y, sets)
         warn_of_lookalikes(self.classes_)
         as_unknown_label(self.unknown_label, self.classes_)
+        check_prior(self.prior, len(self.classes_))
         with Checkpoint(self.checkpoint, self, codes[0] if sets is None else codes) as checkpoint:
             seed = checkpoint.seed("matcher", self.random_state)
             schemes.check_held_out(self, self.classes_, codes[0])
@@ -311,6 +329,7 @@ class PairMatcher(
             halves, codes = reading.distinct_halves(halves, codes)
             split = schemes.split_rows(self, self.classes_, codes, seed)
             learned = schemes.learn(self, encoder, halves, split, checkpoint)
+            self.dropout_ = learned.dropout
             self._decide(learned, split, halves)
             self.encoder_ = encoder
             self.layers_, self.loss_ = learned.layers, learned.loss
@@ -364,8 +383,10 @@ class PairMatcher(
         ndarray of shape (n, n_cases) or (n,), float32
             For two cases, the similarity to the second minus that to the first. With the loss
             "binary_cross_entropy", mean probabilities of a pair take the place of similarities.
+            The prior has its part in them, as in `predict`.
         """
-        scores = self.judge_.score(self.embed_images(X), "image")
+        judge = self.judge_
+        scores = judge.decide(judge.score(self.embed_images(X), "image"))
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def transform(self, X):
@@ -463,6 +484,7 @@ class PairMatcher(
         names = [half.rows if half.names() is None else half.names() for half in halves]
         self.gallery_ = known.with_ids(*names)
         self.temperature_ = self.pair_temperature_ = temperature
+        self.prior_ = thresholds.as_prior(self.prior, np.bincount(split.codes["image"]))
         self.threshold_ = counts.best_threshold()
         self.case_thresholds_ = None
         self.novelty_threshold_ = thresholds.best_novelty_threshold(novelty, 0.05)
@@ -491,6 +513,7 @@ class PairMatcher(
         """What is known, and how it decides, by the attributes and parameters of this moment."""
         check_is_fitted(self)
         check_number("temperature", self.temperature, Real, 0, low_allowed=False)
+        fitted_temperature = temperature_of(self.loss_, self.learned_with_["temperature"])
         return Judge(
             self.layers_,
             self.loss_,
@@ -500,6 +523,7 @@ class PairMatcher(
             threshold=self.threshold_,
             case_thresholds=self.case_thresholds_,
             novelty_threshold=self.novelty_threshold_,
+            offsets=prior_offsets(self.prior_, fitted_temperature),
             unknown_label=self.unknown_label,
             **self._judging(),
         )

@@ -3,18 +3,20 @@
 import json
 import reprlib
 from dataclasses import asdict, fields
+from numbers import Real
 
 import numpy as np
 import torch
 from sklearn.base import clone
 from torch import nn
 
-from .checks import check_choice
+from .checks import check_choice, check_number
 from .encoder import PairEncoder
 from .known import gallery
 from .known.judge import as_unknown_label, temperature_of
 from .learning import schemes, towers
 from .learning.net import WithLoss, as_history, make_net
+from .learning.parameters import check_prior
 from .rows import layouts, reading
 from .storage.sealed import (
     check_known,
@@ -35,6 +37,7 @@ _CONTENT = {
     *("parameters", "fitted_with", "encoder", "layout", "n_features_in", "feature_names_in"),
     *("classes", "gallery", "threshold", "novelty_threshold", "temperature", "pair_temperature"),
     *("calibration_error", "history", "output", "modules", "left_out", "token"),
+    *("dropout", "prior"),
 }
 
 # ---- what is saved -------------------------------------------------------------------------------
@@ -66,6 +69,8 @@ def describe(matcher):
         "calibration_error": getattr(matcher, "calibration_error_", None),
         "history": describe_history(matcher.history_),
         "token": known.token,
+        "dropout": matcher.dropout_,
+        "prior": matcher.prior_.tolist(),
         "output": getattr(matcher, "_sklearn_output_config", {}).get("transform"),
     }
     arrays = {
@@ -163,6 +168,7 @@ def restore(cls, content, tensors, given, device=None):
     for name, count in counts.items():
         if take(content["gallery"], name, int) != count:
             raise ValueError(f"gallery must hold {count} as {name}")
+    _restore_choices(matcher, as_fitted, content)
     net = _restore_net(matcher, as_fitted, widths, read_history(content, "history"), left)
     _restore_decisions(matcher, content, left)
     if left:
@@ -262,6 +268,17 @@ def _read_ids(left, name, n):
     return ids
 
 
+def _restore_choices(matcher, as_fitted, content):
+    """Read what `fit` chose; earlier versions chose nothing: a number, and a flat prior."""
+    n_cases = len(matcher.classes_)
+    earlier = {"dropout": as_fitted.dropout, "prior": [1 / n_cases] * n_cases}
+    content = earlier | content
+    matcher.dropout_ = float(take(content, "dropout", float, int))
+    check_number("dropout", matcher.dropout_, Real, 0, high=1)
+    matcher.prior_ = np.array(take(content, "prior", list), float)
+    check_prior(matcher.prior_, n_cases)
+
+
 def _restore_decisions(matcher, content, left):
     # earlier versions left pairs as fit had set them
     content = {
@@ -288,7 +305,7 @@ def _restore_net(matcher, as_fitted, widths, history, left):
     if len(hidden) > len(left) or any(width > size for width in hidden):
         raise ValueError(f"hidden_dims={reprlib.repr(hidden)} do not fit its tensors")
     with towers.WithoutMemory():
-        layers = schemes.new_layers(as_fitted, *widths)
+        layers = schemes.new_layers(as_fitted, *widths, matcher.dropout_)
         criterion = schemes.new_criterion(as_fitted)
     matcher.layers_ = _fill(layers, left, "layers.")
     matcher.loss_ = _fill(criterion.loss, left, "loss.")

@@ -1,6 +1,6 @@
 """The judge: what is known after `fit`, and how it decides."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -45,6 +45,8 @@ class Judge:
         The same for images named each case.
     novelty_threshold : float or None
         Novelty above which an image counts as unknown.
+    offsets : ndarray of shape (n_cases,) or None
+        What the prior adds to the logits of images, see `prior_offsets`; None adds nothing.
     unknown_label : str, int, float or None
         What such images are named; None names them like others.
     """
@@ -63,6 +65,7 @@ class Judge:
     threshold: float | None = None
     case_thresholds: np.ndarray | None = None
     novelty_threshold: float | None = None
+    offsets: np.ndarray | None = None
     unknown_label: object = None
 
     @property
@@ -107,21 +110,30 @@ class Judge:
 
     def name(self, queries, kind):
         """Name the case of queries: (n,) labels; novelty is known of images only."""
-        names = self.cases[self.score(queries, kind).argmax(axis=1)]
+        names = self.cases[self.logits(self.score(queries, kind), kind).argmax(axis=1)]
         if self.unknown_label is None or kind == "skeleton":
             return names
         unknown = as_unknown_label(self.unknown_label, self.cases)
         return np.where(self.novelty(queries) > self.novelty_threshold, unknown, names)
 
-    def logits(self, scores):
-        """Turn the scores of cases, (n, n_cases), into what a softmax takes."""
-        return np.log(np.maximum(scores, 1e-30)) if self.compares_itself else scores
+    def logits(self, scores, kind="image"):
+        """Turn the scores of cases, (n, n_cases), into what a softmax takes; images have a prior.
+
+        Similarities, or logarithms of the probabilities of a pair.
+        """
+        logits = np.log(np.maximum(scores, 1e-30)) if self.compares_itself else scores
+        return logits if self.offsets is None or kind != "image" else logits + self.offsets
+
+    def decide(self, scores):
+        """Let the prior have its part in the scores of images: (n, n_cases)."""
+        if self.offsets is None:
+            return scores
+        return scores * np.exp(self.offsets) if self.compares_itself else scores + self.offsets
 
     def proba(self, scores, temperature=None):
-        """Turn the scores of cases, (n, n_cases), into probabilities of the same shape, float32."""
+        """Turn the scores of images, (n, n_cases), into probabilities of the cases, float32."""
         temperature = self.temperature if temperature is None else temperature
-        # embeddings are float32: more digits would be noise
-        return softmax(self.logits(scores) / temperature, axis=1).astype(np.float32)
+        return _softmax(self.logits(scores) / temperature)
 
     def novelty(self, images, own_rows=None):
         """Say how far images are from all that is known: (n,) float32.
@@ -169,7 +181,8 @@ class Judge:
         """Decide whether image i and skeleton i share a case: (n,) bool."""
         threshold = self.threshold
         if self.case_thresholds is not None:
-            threshold = self.case_thresholds[self.score(images, "image").argmax(axis=1)]
+            named = self.logits(self.score(images, "image")).argmax(axis=1)
+            threshold = self.case_thresholds[named]
         return self.pair_proba(images, skeletons) >= threshold
 
     def count_pairs(self, images, codes, skeletons, skeleton_codes):
@@ -186,10 +199,37 @@ class Judge:
         return counts
 
     def _case_proba(self, images, skeletons):
+        # a pair is as likely of a rare case: without the prior
+        plain = replace(self, offsets=None)
         return (
-            self.proba(self.score(images, "image"), self.pair_temperature),
-            self.proba(self.score(skeletons, "skeleton"), self.pair_temperature),
+            plain.proba(self.score(images, "image"), self.pair_temperature),
+            plain.proba(self.score(skeletons, "skeleton"), self.pair_temperature),
         )
+
+
+def _softmax(logits):
+    # embeddings are float32: more digits would be noise
+    return softmax(logits, axis=1).astype(np.float32)
+
+
+def prior_offsets(prior, temperature):
+    """Give what a prior adds to logits: None where it is flat, so that nothing changes.
+
+    Parameters
+    ----------
+    prior : ndarray of shape (n_cases,)
+        How frequent the cases are taken to be; sums to one.
+    temperature : float
+        That of `fit`: with it, a softmax of similarities over the temperature is multiplied by the
+        prior. A later calibration tempers both, and so changes no name.
+
+    Returns
+    -------
+    ndarray of shape (n_cases,), float32, or None
+    """
+    if np.ptp(prior) == 0:
+        return None
+    return (temperature * np.log(prior * len(prior))).astype(np.float32)
 
 
 def check_comparison(kinds, aggregate, across_kinds_only):

@@ -11,6 +11,10 @@ from scipy.special import log_softmax
 
 from ..checks import check_choice, check_number
 
+#: Share of the logarithm of the empirical prior in "auto": enough for the many images of frequent
+#: cases, not so much that rare ones are no longer named.
+_SHARE = 0.25
+
 STRATEGIES = ("balanced_accuracy", "accuracy", "f_beta", "max_tpr", "max_tnr")
 
 #: The lower bits of a float32 that a histogram of scores does not tell apart: what remains is
@@ -135,6 +139,27 @@ def best_novelty_threshold(novelty, false_alarm):
     """
     n_above = int(false_alarm * len(novelty) + 1e-9)  # 0.1 * 30 is a little more than 3
     return float(np.sort(novelty)[len(novelty) - 1 - n_above])
+
+
+def as_prior(prior, counts):
+    """Turn the parameter `prior` into probabilities.
+
+    Parameters
+    ----------
+    prior : {"auto", "uniform", "empirical"} or array-like of shape (n_cases,)
+        As a PairMatcher has it.
+    counts : ndarray of shape (n_cases,), int
+        Images of each case.
+
+    Returns
+    -------
+    ndarray of shape (n_cases,), float
+    """
+    if isinstance(prior, str):
+        share = {"uniform": 0.0, "auto": _SHARE, "empirical": 1.0}[prior]
+        prior = (counts / counts.sum()) ** share
+    prior = np.asarray(prior, float)
+    return prior / prior.sum()
 
 
 def best_temperature(scores, codes, start):

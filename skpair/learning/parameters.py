@@ -46,6 +46,26 @@ def check_encoding(settings):
         )
 
 
+def check_prior(prior, n_cases=None):
+    """Raise unless it is a name or, where the number of cases is known, a probability for each."""
+    if isinstance(prior, str):
+        check_choice(
+            "prior", prior, ("uniform", "empirical", "auto"), ", or a number for each case"
+        )
+        return
+    try:
+        values = np.asarray(prior, dtype=float)
+    except (TypeError, ValueError):
+        values = np.array(np.nan)
+    if values.ndim != 1 or not (values > 0).all() or not np.isclose(values.sum(), 1):
+        raise ValueError(
+            "prior must be 'uniform', 'empirical', 'auto' or a probability above 0 for each case, "
+            f"which sum to one; got {prior!r}."
+        )
+    if n_cases is not None and len(values) != n_cases:
+        raise ValueError(f"prior holds {len(values)} numbers, but there are {n_cases} cases.")
+
+
 def check_matching(settings, encoder):
     """Check the parameters of a PairMatcher that say what it learns, beside those of its encoder.
 
@@ -67,7 +87,9 @@ def check_matching(settings, encoder):
         raise TypeError(f"hidden_dims must be a tuple of integers, got {settings.hidden_dims!r}.")
     for width in settings.hidden_dims:
         check_number("hidden_dims", width, Integral, 1)
-    check_number("dropout", settings.dropout, Real, 0, high=1)
+    if not (isinstance(settings.dropout, str) and settings.dropout == "auto"):
+        check_number("dropout", settings.dropout, Real, 0, high=1)
+    check_prior(settings.prior)
     if settings.margin is not None:
         check_number("margin", settings.margin, Real, 0)
     check_number("within_kind", settings.within_kind, Real, 0)

@@ -22,6 +22,7 @@ from .batches import TrainingRows
 from .devices import one_thread, resolve_device, resolve_precision, seeded, side_by_side
 from .encoding import measure_batch_norm
 from .net import WithLoss, fit_net
+from .regularisation import choose_dropout
 from .sampling import PairSampler
 from .towers import Classifier, DualEncoder, Projection
 
@@ -63,6 +64,7 @@ class Learned:
     net: object  # skorch.NeuralNet, that trained them
     images: Half  # what the layers take: features
     skeletons: Half
+    dropout: float  # that of the layers
 
 
 def split_rows(settings, cases, codes, seed):
@@ -158,7 +160,10 @@ def learn(settings, encoder, halves, split, checkpoint):
         _fit_encoder(settings, encoder, halves, split, checkpoint)
         images, skeletons = _encode(encoder, halves)
     with seeded(split.seed, resolve_device(settings.device)):
-        layers = new_layers(settings, images.shape[0], skeletons.shape[0])
+        dropout = settings.dropout
+        if dropout == "auto":
+            dropout = choose_dropout(settings, encoder, (images, skeletons), split)
+        layers = new_layers(settings, images.shape[0], skeletons.shape[0], dropout)
         for half in (images, skeletons):
             rows = torch.from_numpy(half.take(split.train[half.kind]).read(slice(None)))
             getattr(layers, half.kind).standardize.measure(rows)
@@ -172,10 +177,10 @@ def learn(settings, encoder, halves, split, checkpoint):
             net = _train_together(settings, encoder, layers, criterion, halves, split, stage)
             encoder.set_params(memory=None)  # its towers have learned: no other fit has them
             images, skeletons = _encode(encoder, halves)
-    return Learned(layers, criterion.loss, net, images, skeletons)
+    return Learned(layers, criterion.loss, net, images, skeletons, float(dropout))
 
 
-def new_layers(settings, image_width, skeleton_width):
+def new_layers(settings, image_width, skeleton_width, dropout):
     """Make the layers, one a kind."""
     return DualEncoder(
         *(
@@ -183,7 +188,7 @@ def new_layers(settings, image_width, skeleton_width):
                 width,
                 settings.embedding_dim,
                 settings.hidden_dims,
-                settings.dropout,
+                dropout,
                 normalize=settings.similarity == "cosine",
             )
             for width in (image_width, skeleton_width)
