@@ -22,7 +22,6 @@ import pandas as pd
 from joblib import Parallel, delayed
 from matplotlib.figure import Figure
 from scipy import ndimage
-from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
 from sklearn.metrics import balanced_accuracy_score, recall_score, silhouette_samples
 from sklearn.model_selection import RepeatedStratifiedKFold, StratifiedKFold
@@ -64,13 +63,17 @@ def matchers(losses=(*ALL_PAIRS, *PAIRWISE), samplers=("balanced", "natural"), *
 
 
 def controls():
-    """Make the controls without matching; a weaker regularization beside the one of choice."""
-    weak = LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000)
+    """Make the controls without matching: by their own choice of C, a given one, and LDA.
+
+    The given C stands beside the chosen one, for the towers know the rows that it is chosen on.
+    """
     return {
         "two classifiers": two_classifiers(),
-        "two classifiers, C=1": two_classifiers(weak),
+        "two classifiers, C=0.01": two_classifiers().set_params(classifier__C=0.01),
+        "two classifiers, LDA": two_classifiers("lda"),
         "image only": image_only(),
-        "image only, C=1": image_only(weak),
+        "image only, C=0.01": image_only().set_params(classifier__C=0.01),
+        "image only, LDA": image_only("lda"),
     }
 
 

@@ -41,7 +41,8 @@ def judge(new):
     features = encoder.transform(X)
     matcher = PairMatcher(unknown_label=UNKNOWN, random_state=0).fit(features[train], y[train])
     matcher.calibrate_novelty(features[held_out], false_alarm=0.05)
-    control = image_only().fit(features[train], y[train])
+    # The encoder knows these rows, so that a C chosen on them would be too weak.
+    control = image_only().set_params(classifier__C=0.01).fit(features[train], y[train])
 
     found = matcher.predict(features[asked])
     named = matcher.classes_[matcher.predict_proba(features[asked]).argmax(axis=1)]

@@ -16,8 +16,10 @@ from skpair.comparison import image_only, one_hot_skeletons, two_classifiers
         PairEncoder(),
         PairEncoder(frozen=True),
         image_only(),
+        image_only("lda"),
         image_only(LinearSVC()),
         two_classifiers(),
+        two_classifiers("lda"),
         one_hot_skeletons(PairMatcher(max_epochs=5, random_state=0)),
     ]
 )

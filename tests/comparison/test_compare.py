@@ -59,7 +59,14 @@ def noise_for_skeletons(X):
 
 
 @pytest.mark.parametrize(
-    "control", [image_only(), two_classifiers(), one_hot_skeletons(PairMatcher(random_state=0))]
+    "control",
+    [
+        image_only(),
+        image_only("lda"),
+        two_classifiers(),
+        two_classifiers("lda"),
+        one_hot_skeletons(PairMatcher(random_state=0)),
+    ],
 )
 def test_controls_name_cases_without_skeletons(features, control):
     X, y = features
