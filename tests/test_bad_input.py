@@ -507,7 +507,7 @@ def test_sample_weight_is_refused(features):
     with pytest.raises(TypeError, match="sample_weight"):
         PairMatcher().fit(X, y, sample_weight=weight)
     with pytest.raises(TypeError, match="sample_weight is not supported"):
-        PairMatcher().fit(X[:, :10], X[:, 10:], y, weight)
+        PairMatcher().fit(X[:, :10], X[:, 10:], y, y, weight)
 
 
 @pytest.mark.parametrize("kind", ["image", "skeleton"])

@@ -49,7 +49,7 @@ def skeletons_alone(layout, X):
 @pytest.fixture(scope="module")
 def fitted(features):
     X, y = features
-    return PairMatcher(random_state=0).fit(X, y)
+    return PairMatcher(prior="uniform", random_state=0).fit(X, y)
 
 
 @pytest.mark.slow
@@ -198,7 +198,9 @@ def test_decision_is_the_similarity_to_the_mean_known_example(fitted, features):
 
 def test_max_compares_with_the_most_similar_example(features):
     X, y = features
-    matcher = PairMatcher(aggregate="max", gallery="skeletons", max_epochs=3).fit(X, y)
+    matcher = PairMatcher(aggregate="max", gallery="skeletons", prior="uniform", max_epochs=3).fit(
+        X, y
+    )
     similarity = matcher.similarity_matrix(X)
     expected = np.stack([similarity[:, y == c].max(axis=1) for c in range(4)], axis=1)
     np.testing.assert_allclose(matcher.decision_function(X), expected, rtol=1e-4, atol=1e-6)

@@ -162,7 +162,8 @@ def learn(settings, encoder, halves, split, checkpoint):
     with seeded(split.seed, resolve_device(settings.device)):
         dropout = settings.dropout
         if dropout == "auto":
-            dropout = choose_dropout(settings, encoder, (images, skeletons), split)
+            codes = [split.codes[kind][rows] for kind, rows in split.train.items()]
+            dropout = choose_dropout(_train_rows((images, skeletons), split), codes)
         layers = new_layers(settings, images.shape[0], skeletons.shape[0], dropout)
         for half in (images, skeletons):
             rows = torch.from_numpy(half.take(split.train[half.kind]).read(slice(None)))

@@ -211,7 +211,7 @@ def test_test_parts_must_hold_every_row_once(features, cv):
 
 def test_pipelines_searches_and_files(files):
     X, y = files
-    encoder = PairEncoder("identity", "identity", image_size=8)
+    encoder = PairEncoder("identity", "identity", image_size=16)  # at 8, drawings are alike
     nested = new_matcher(encoder=encoder)
     pipeline = make_pipeline(encoder, new_matcher())
     queue = review(nested, X, y, cv=2)

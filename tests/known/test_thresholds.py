@@ -251,7 +251,7 @@ def test_expected_calibration_error_by_hand():
 def test_calibrated_probabilities(halves, loss):
     (X, y), (held_X, held_y) = halves
     held_y = np.where(np.arange(len(held_y)) % 5, held_y, 0)  # some of them are wrong
-    matcher = PairMatcher(loss=loss, max_epochs=3, random_state=0).fit(X, y)
+    matcher = PairMatcher(loss=loss, prior="uniform", max_epochs=3, random_state=0).fit(X, y)
     named, pairs = matcher.predict(held_X), matcher.pair_proba(held_X)
     before = matcher.predict_proba(held_X)
     assert matcher.calibrate_probabilities(held_X, held_y) is matcher
