@@ -74,9 +74,10 @@ class PairMatcher(
         Columns of the embeddings.
     hidden_dims : tuple of int, default=()
         Units of hidden layers before each fully connected layer.
-    dropout : float or "auto", default="auto"
+    dropout : float or "auto", default=0.3
         Probability with which an encoding's column is dropped in training. "auto" chooses it by
-        the encodings of the training rows; `dropout_` tells what it chose.
+        the encodings of the training rows, which wide encodings of frozen networks gain from;
+        `dropout_` tells what it chose.
     loss : str or nn.Module, default="n_pair"
         "n_pair", "info_nce", "sup_con" and "sigmoid" compare all rows of a batch;
         "binary_cross_entropy", "contrastive" and "triplet" are the traditional pairwise ones. A
@@ -117,7 +118,7 @@ class PairMatcher(
         "binary_cross_entropy" compares across kinds only: images with the known skeletons.
     aggregate : {"mean", "max"}, default="mean"
         Compare with the mean of a case's known examples, or with the most similar one.
-    prior : {"auto", "uniform", "empirical"} or array-like of shape (n_cases,), default="auto"
+    prior : {"uniform", "empirical", "auto"} or array-like of shape (n_cases,), default="uniform"
         How frequent the cases are taken to be when an image is named: alike, as among the images of
         `fit`, or by a probability for each of `classes_`. "auto": in proportion to the fourth
         root of their number. Pairs, and the naming of skeletons, have no prior.
@@ -222,7 +223,7 @@ class PairMatcher(
         training="two_stage",
         embedding_dim=64,
         hidden_dims=(),
-        dropout="auto",
+        dropout=0.3,
         loss="n_pair",
         within_kind=0.5,
         similarity="cosine",
@@ -239,7 +240,7 @@ class PairMatcher(
         n_iter_no_change=10,
         gallery="both",
         aggregate="mean",
-        prior="auto",
+        prior="uniform",
         unknown_label=None,
         checkpoint=None,
         precision="auto",

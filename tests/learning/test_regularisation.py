@@ -77,7 +77,8 @@ def test_many_rows_are_sampled(monkeypatch):
 
 def test_it_reaches_the_layers(digits):
     X, y = digits
-    matcher = PairMatcher(PairEncoder("identity", "identity"), max_epochs=1).fit(X, y)
+    encoder = PairEncoder("identity", "identity")
+    matcher = PairMatcher(encoder, dropout="auto", max_epochs=1).fit(X, y)
     images, skeletons = (x.reshape(len(x), -1) / 255 for x in split_pairs(X))
     halves = [feature_half(images, "image"), feature_half(skeletons * 255, "skeleton")]
     codes = np.unique(y, return_inverse=True)[1]
