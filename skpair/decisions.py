@@ -1,5 +1,6 @@
 """What follows on a training: thresholds, probabilities, unknown cases, new cases."""
 
+from dataclasses import replace
 from numbers import Real
 
 import numpy as np
@@ -138,7 +139,9 @@ class Decisions:
             )
             for name, temperature in (("before", fitted), ("after", best))
         }
-        self.temperature_ = self.pair_temperature_ = best
+        self.temperature_ = best
+        plain = replace(judge, offsets=None)  # pairs have no prior
+        self.pair_temperature_ = thresholds.best_temperature(plain.logits(scores), codes, fitted)
         if not judge.compares_itself:
             known = self.gallery_
             counts = self.judge_.count_pairs(images, codes, known.skeletons, known.skeleton_cases)
@@ -272,7 +275,7 @@ class Decisions:
             old = np.isin(known.cases, self.classes_)
             thresholds[old] = self.case_thresholds_[np.isin(self.classes_, known.cases)]
             self.case_thresholds_ = thresholds
-        prior = np.full(known.n_cases, self.prior_.mean())
+        prior = np.full(known.n_cases, np.exp(np.log(self.prior_).mean()))  # neutral for new ones
         prior[np.isin(known.cases, self.classes_)] = self.prior_[
             np.isin(self.classes_, known.cases)
         ]

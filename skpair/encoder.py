@@ -297,6 +297,10 @@ class PairEncoder(
         make_cache(self.memory)
         reading.check_reading(self.image_size, self.ink)
 
+    def learns(self):
+        """Tell whether `fit` trains a tower: not all are frozen."""
+        return bool(self._learning_kinds())
+
     def _encoders(self):
         return {"image": self.image_encoder, "skeleton": self.skeleton_encoder}
 

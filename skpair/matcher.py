@@ -77,7 +77,8 @@ class PairMatcher(
     dropout : float or "auto", default=0.3
         Probability with which an encoding's column is dropped in training. "auto" chooses it by
         the encodings of the training rows, which wide encodings of frozen networks gain from;
-        `dropout_` tells what it chose.
+        `dropout_` tells what it chose; 0.5 where the encoder learns, for its encodings of the rows
+        that it has learned tell nothing.
     loss : str or nn.Module, default="n_pair"
         "n_pair", "info_nce", "sup_con" and "sigmoid" compare all rows of a batch;
         "binary_cross_entropy", "contrastive" and "triplet" are the traditional pairwise ones. A
@@ -120,8 +121,8 @@ class PairMatcher(
         Compare with the mean of a case's known examples, or with the most similar one.
     prior : {"uniform", "empirical", "auto"} or array-like of shape (n_cases,), default="uniform"
         How frequent the cases are taken to be when an image is named: alike, as among the images of
-        `fit`, or by a probability for each of `classes_`. "auto": in proportion to the fourth
-        root of their number. Pairs, and the naming of skeletons, have no prior.
+        `fit`, or by a probability for each of `classes_`; "auto": in proportion to the fourth root
+        of their number. `fit` makes `prior_` of it. Pairs, and the naming of skeletons, have none.
     unknown_label : str, int, float or None, default=None
         What `predict` says where no known case fits, that is, where `novelty_score` exceeds
         `novelty_threshold_`. A label of the kind of the cases, but none of them. None: `predict`
@@ -153,7 +154,8 @@ class PairMatcher(
     encoder_ : PairEncoder or None
         The fitted encoder.
     gallery_ : Gallery
-        Embeddings of the rows of `fit`, by case, and of the skeletons added since.
+        Embeddings of the distinct images and skeletons of `fit`, by case, and of the skeletons
+        added since.
     threshold_ : float
         `pair_proba` from which on `predict_pairs` says yes: of the best balanced accuracy over
         pairs of the rows held out under `early_stopping`, else of (at most 500) training rows,
@@ -176,7 +178,7 @@ class PairMatcher(
     dropout_ : float
         The dropout of the layers.
     prior_ : ndarray of shape (n_cases,)
-        How frequent the cases are taken to be; of cases added since, as the others in the mean.
+        How frequent the cases are taken to be; of cases added since, the geometric mean of others.
     learned_with_ : dict
         Values in `fit` of the parameters that decide what is learned; `set_params` may have changed
         them since.
@@ -367,7 +369,8 @@ class PairMatcher(
         Returns
         -------
         ndarray of shape (n, n_cases), float32
-            A softmax of the similarities over `temperature_`; rows sum to one.
+            A softmax of the similarities, to which the prior adds, over `temperature_`; rows sum to
+            one.
         """
         return self.judge_.proba(self.judge_.score(self.embed_images(X), "image"))
 

@@ -100,8 +100,8 @@ class PairScores:
         Returns
         -------
         ndarray of shape (n,), bool
-            Whether `pair_proba` reaches `threshold_`; or that of the case that the image is most
-            similar to, if there are `case_thresholds_`.
+            Whether `pair_proba` reaches `threshold_`; or that of the case that the image is
+            named, if there are `case_thresholds_`.
         """
         return self.judge_.predict_pairs(*self.embed_pairs(X, rest))
 
@@ -120,9 +120,9 @@ class PairScores:
         scores : ndarray of shape (n, n_neighbors), float32
             Their similarities, the highest first.
         indices : ndarray of shape (n, n_neighbors), int
-            Their rows in `gallery_.skeletons`: the rows of `fit`, then those of `add_cases`;
-            ``gallery_.skeleton_ids[indices]`` names them, files by their paths. Of equal scores
-            the lower row comes first.
+            Their rows in `gallery_.skeletons`: the distinct skeletons of `fit`, by their first
+            rows, then those of `add_cases`; ``gallery_.skeleton_ids[indices]`` names them, files
+            by their paths. Of equal scores the lower row comes first.
         """
         images = self.embed_images(X)
         known = len(self.gallery_.skeletons)

@@ -149,8 +149,10 @@ def test_cases_that_do_not_fit(more_drawings, change):
 
 def test_nothing_given(more_drawings):
     images, y_images, skeletons, y_skeletons = more_drawings
-    with pytest.raises(ValueError, match="30 images and 0 skeletons"):
+    with pytest.raises(ValueError, match="There are 0 skeletons"):
         fit(images, y_images, skeletons[:0], y_skeletons[:0])
+    with pytest.raises(ValueError, match="y_skel is None: give the case of each of the skeletons"):
+        fit(images, y_images, skeletons, None)
 
 
 def test_thresholds_of_two_sets(more_drawings):

@@ -99,7 +99,8 @@ class Gallery:
     image_cases, skeleton_cases : ndarray of shape (n,) and (m,), int
         Positions of their cases in `cases`.
     image_ids, skeleton_ids : sequence of int or str, of length n and m, or None
-        What the user knows them by: paths of files, or rows of `fit` (None). They need not differ.
+        What the user knows them by: paths of files, or the first rows in `fit` that hold them.
+        None: their positions. They need not differ.
     token : str or None
         Tells the training that the embeddings come from, and stays when examples come or go. None
         makes it: a digest of the embeddings.

@@ -227,7 +227,7 @@ def prior_offsets(prior, temperature):
     -------
     ndarray of shape (n_cases,), float32, or None
     """
-    if np.ptp(prior) == 0:
+    if np.allclose(prior, prior[0], rtol=1e-9, atol=0):
         return None
     return (temperature * np.log(prior * len(prior))).astype(np.float32)
 

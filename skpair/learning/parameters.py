@@ -87,7 +87,9 @@ def check_matching(settings, encoder):
         raise TypeError(f"hidden_dims must be a tuple of integers, got {settings.hidden_dims!r}.")
     for width in settings.hidden_dims:
         check_number("hidden_dims", width, Integral, 1)
-    if not (isinstance(settings.dropout, str) and settings.dropout == "auto"):
+    if isinstance(settings.dropout, str):
+        check_choice("dropout", settings.dropout, ("auto",), ", or a number in [0, 1)")
+    else:
         check_number("dropout", settings.dropout, Real, 0, high=1)
     check_prior(settings.prior)
     if settings.margin is not None:

@@ -22,7 +22,7 @@ from .batches import TrainingRows
 from .devices import one_thread, resolve_device, resolve_precision, seeded, side_by_side
 from .encoding import measure_batch_norm
 from .net import WithLoss, fit_net
-from .regularisation import choose_dropout
+from .regularisation import OF_LEARNED, choose_dropout
 from .sampling import PairSampler
 from .towers import Classifier, DualEncoder, Projection
 
@@ -161,7 +161,9 @@ def learn(settings, encoder, halves, split, checkpoint):
         images, skeletons = _encode(encoder, halves)
     with seeded(split.seed, resolve_device(settings.device)):
         dropout = settings.dropout
-        if dropout == "auto":
+        if dropout == "auto" and encoder is not None and encoder.learns():
+            dropout = OF_LEARNED  # by these very rows, or it is yet to learn
+        elif dropout == "auto":
             codes = [split.codes[kind][rows] for kind, rows in split.train.items()]
             dropout = choose_dropout(_train_rows((images, skeletons), split), codes)
         layers = new_layers(settings, images.shape[0], skeletons.shape[0], dropout)

@@ -73,15 +73,16 @@ def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
         check_no_gaps("y", rest[0])
         return stack_pairs(*sets, size=size, ink=ink), rest[0], None
     for name, part, labels in zip(("y_img", "y_skel"), sets, rest, strict=True):
+        kind = "images" if name == "y_img" else "skeletons"
+        if labels is None:
+            raise ValueError(f"{name} is None: give the case of each of the {kind}.")
+        if not len(part):
+            raise ValueError(f"There are 0 {kind}; every case needs one of each kind at least.")
         check_no_gaps(name, labels)
         if len(part) != len(labels):
-            raise ValueError(
-                f"{name} has {len(labels)} cases, but there are {len(part)} "
-                f"{'images' if name == 'y_img' else 'skeletons'}."
-            )
+            raise ValueError(f"{name} has {len(labels)} cases, but there are {len(part)} {kind}.")
     n_rows = max(map(len, sets))
-    if min(map(len, sets)):
-        sets = [_safe_indexing(part, np.resize(np.arange(len(part)), n_rows)) for part in sets]
+    sets = [_safe_indexing(part, np.resize(np.arange(len(part)), n_rows)) for part in sets]
     X = stack_pairs(*sets, size=size, ink=ink)
     return X, np.resize(column_or_1d(rest[0]), n_rows), rest
 

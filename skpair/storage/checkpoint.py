@@ -32,7 +32,16 @@ _OWNER = "fit.safetensors"
 _LOCK = ".lock"
 _PATTERNS = ("*.state.safetensors", ".skpair-*.tmp", _OWNER, _LOCK)
 #: Parameters that do not change what is learned.
-_FREE = ("checkpoint", "verbose", "memory", "callbacks", "gallery", "aggregate", "unknown_label")
+_FREE = (
+    "checkpoint",
+    "verbose",
+    "memory",
+    "callbacks",
+    "gallery",
+    "aggregate",
+    "prior",
+    "unknown_label",
+)
 
 
 class Checkpoint:

@@ -288,6 +288,8 @@ def to_json(value):
         value = value.item()
     if value is None or type(value) in (bool, int, float, str):
         return value
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        value = list(value)
     if type(value) is list:
         return [to_json(item) for item in value]
     if type(value) is tuple:

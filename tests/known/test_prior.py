@@ -76,20 +76,41 @@ def test_two_cases(features):
 def test_cases_that_come_and_go(blurred):
     X, _ = blurred
     matcher = fit(blurred, prior="empirical").add_cases(X[:3], [7, 7, 7])
-    np.testing.assert_allclose(matcher.prior_, np.array([60, 30, 20, 10, 30]) / 150)
+    middle = (60 * 30 * 20 * 10) ** 0.25
+    np.testing.assert_allclose(matcher.prior_, np.array([60, 30, 20, 10, middle]) / (120 + middle))
     matcher.remove_cases([0])
-    np.testing.assert_allclose(matcher.prior_, np.array([30, 20, 10, 30]) / 90)
+    np.testing.assert_allclose(matcher.prior_, np.array([30, 20, 10, middle]) / (60 + middle))
     assert matcher.predict_proba(X).shape == (len(X), 4)
 
 
-@pytest.mark.parametrize("prior", ["auto", "empirical", [0.4, 0.3, 0.2, 0.1]])
+def test_a_flat_prior_stays_flat(features):
+    X, y = features
+    plain = PairMatcher(max_epochs=1, random_state=0).fit(X, y)
+    for n in range(1, 12):  # the mean of equal numbers may be another
+        plain.add_cases(X[:1], [100 + n])
+        assert plain.judge_.offsets is None
+
+
+def test_pairs_have_a_temperature_of_their_own(blurred):
+    X, y = blurred
+    plain, matcher = (
+        fit(blurred, prior=p).calibrate_probabilities(X, y) for p in ("uniform", "empirical")
+    )
+    assert matcher.pair_temperature_ == plain.pair_temperature_ != matcher.temperature_
+    np.testing.assert_array_equal(matcher.pair_proba(X), plain.pair_proba(X))
+
+
+@pytest.mark.parametrize(
+    "prior", ["auto", "empirical", [0.4, 0.3, 0.2, 0.1], np.array([0.4, 0.3, 0.2, 0.1])]
+)
 def test_files_keep_it(blurred, prior, tmp_path):
     X, _ = blurred
     matcher = fit(blurred, prior=prior)
     matcher.save(tmp_path / "matcher")
     loaded = PairMatcher.load(tmp_path / "matcher")
     np.testing.assert_array_equal(loaded.prior_, matcher.prior_)
-    assert loaded.dropout_ == matcher.dropout_ and loaded.prior == prior
+    assert loaded.dropout_ == matcher.dropout_
+    assert np.array_equal(loaded.prior, prior) and not loaded.left_out_
     np.testing.assert_array_equal(loaded.predict_proba(X), matcher.predict_proba(X))
 
 
