@@ -1,6 +1,5 @@
 """What follows on a training: thresholds, probabilities, unknown cases, new cases."""
 
-from dataclasses import replace
 from numbers import Real
 
 import numpy as np
@@ -76,7 +75,7 @@ class Decisions:
         y_skeletons = y if y_skeletons is None else y_skeletons
         codes, skeleton_codes = _codes_of(images, y, skeletons, y_skeletons)
         judge = self.judge_
-        named = judge.logits(judge.score(images, "image")).argmax(axis=1) if per_case else codes * 0
+        named = judge.choose(images, "image") if per_case else codes * 0
         total, by_case = thresholds.PairCounts(), {}
         for case in np.unique(named):
             counts = judge.count_pairs(
@@ -140,8 +139,8 @@ class Decisions:
             for name, temperature in (("before", fitted), ("after", best))
         }
         self.temperature_ = best
-        plain = replace(judge, offsets=None)  # pairs have no prior
-        self.pair_temperature_ = thresholds.best_temperature(plain.logits(scores), codes, fitted)
+        plain = judge.without_prior.logits(scores)
+        self.pair_temperature_ = thresholds.best_temperature(plain, codes, fitted)
         if not judge.compares_itself:
             known = self.gallery_
             counts = self.judge_.count_pairs(images, codes, known.skeletons, known.skeleton_cases)
@@ -270,15 +269,17 @@ class Decisions:
 
     def _know(self, known):
         """Take another gallery."""
+
+        def carry(values, of_new):
+            """Bring a number for each of the cases so far to the cases from now on."""
+            carried = np.full(known.n_cases, of_new)
+            stay = np.isin(self.classes_, known.cases)
+            carried[np.isin(known.cases, self.classes_)] = values[stay]
+            return carried
+
         if self.case_thresholds_ is not None:
-            thresholds = np.full(known.n_cases, self.threshold_)
-            old = np.isin(known.cases, self.classes_)
-            thresholds[old] = self.case_thresholds_[np.isin(self.classes_, known.cases)]
-            self.case_thresholds_ = thresholds
-        prior = np.full(known.n_cases, np.exp(np.log(self.prior_).mean()))  # neutral for new ones
-        prior[np.isin(known.cases, self.classes_)] = self.prior_[
-            np.isin(self.classes_, known.cases)
-        ]
+            self.case_thresholds_ = carry(self.case_thresholds_, self.threshold_)
+        prior = carry(self.prior_, np.exp(np.log(self.prior_).mean()))  # neutral for new ones
         self.prior_ = prior / prior.sum()
         self.gallery_ = known
         self.classes_ = known.cases

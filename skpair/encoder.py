@@ -175,7 +175,7 @@ class PairEncoder(
         self.__dict__.pop("towers_", None)  # an interrupted fit leaves the estimator unfitted
         self.check_parameters()
         *halves, self.layout_, y = reading.fit_pairs(self, X, y, **how)
-        if not self._learning_kinds():
+        if not self.learns():
             return self.fit_halves(*halves)
         cases, codes = codes_by_kind(y, sets)
         warn_of_lookalikes(cases)
@@ -351,11 +351,7 @@ class PairEncoder(
         return lambda tower, measure: cache.width(fingerprint(tower, half.shape), measure)
 
     def _encode(self, tower, half):
-        """Encode rows, each distinct one once."""
-        if len(half) > 1 and half.layout != "features":
-            first, inverse = half.distinct()
-            if len(first) < len(half):
-                return self._encode(tower, half.take(first))[inverse]
+        """Encode rows, each distinct picture once."""
         device = devices.resolve_device(self.device)
         precision = devices.resolve_precision(self.precision, device, half.layout)
 
@@ -363,10 +359,13 @@ class PairEncoder(
             return encoding.encode(tower, part, self.batch_size, device, precision)
 
         cache = self._cache(half.kind)
-        if cache is None:
+        if cache is not None:  # which knows rows that are the same by itself
+            how = half.reading(), device, precision
+            return cache.encode(fingerprint(tower, *how), half, encode)
+        if len(half) == 1 or half.layout == "features":
             return encode(half)
-        how = half.reading(), device, precision
-        return cache.encode(fingerprint(tower, *how), half, encode)
+        first, inverse = half.distinct()
+        return encode(half.take(first))[inverse] if len(first) < len(half) else encode(half)
 
     def _cache(self, kind):
         """Give the cache for a kind; towers that learn are new in every fit, and have none."""
@@ -383,7 +382,7 @@ class PairEncoder(
     def __sklearn_tags__(self):
         """Tell scikit-learn what the estimator takes and gives."""
         tags = super().__sklearn_tags__()
-        tags.target_tags.required = not all(self._frozen_kinds().values())
+        tags.target_tags.required = self.learns()
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = ["float32"]

@@ -475,18 +475,18 @@ class PairMatcher(
         asked = {kind: self._ask(split, kind) for kind in KINDS}
         temperature = temperature_of(learned.loss, self.temperature)
         judge = Judge(learned.layers, learned.loss, pair_temperature=temperature, **self._judging())
-        judge = replace(judge, gallery=self._new_gallery(judge, learned, split, split.train))
-        images = judge.embed(learned.images.take(asked["image"]))
-        skeletons = judge.embed(learned.skeletons.take(asked["skeleton"]))
-        codes = [split.codes[kind][asked[kind]] for kind in KINDS]
-        counts = judge.count_pairs(images, codes[0], skeletons, codes[1])
-        novelty = judge.novelty(images, asked["image"] if none_held_out else None)
-        known = judge.gallery
+        known = _embed(judge, learned, split, split.train)
+        judge = replace(judge, gallery=Gallery(self.classes_, *known))
+        embedded = _embed(judge, learned, split, asked)
+        counts = judge.count_pairs(*embedded)
+        novelty = judge.novelty(embedded[0], asked["image"] if none_held_out else None)
         if not none_held_out:
-            everything = dict.fromkeys(KINDS, slice(None))
-            known = self._new_gallery(judge, learned, split, everything)
-        names = [half.rows if half.names() is None else half.names() for half in halves]
-        self.gallery_ = known.with_ids(*names)
+            known = _embed(judge, learned, split, dict.fromkeys(KINDS, slice(None)))
+        names = [half.names() for half in halves]
+        ids = [
+            half.rows if name is None else name for half, name in zip(halves, names, strict=True)
+        ]
+        self.gallery_ = Gallery(self.classes_, *known, *ids)
         self.temperature_ = self.pair_temperature_ = temperature
         self.prior_ = thresholds.as_prior(self.prior, np.bincount(split.codes["image"]))
         self.threshold_ = counts.best_threshold()
@@ -503,12 +503,6 @@ class PairMatcher(
             one_of_each = asked[np.unique(codes[asked], return_index=True)[1]]
             asked = np.union1d(asked[:_THRESHOLD_ROWS], one_of_each)
         return asked
-
-    def _new_gallery(self, judge, learned, split, rows):
-        images = judge.embed(learned.images.take(rows["image"]))
-        skeletons = judge.embed(learned.skeletons.take(rows["skeleton"]))
-        codes = [split.codes[kind][rows[kind]] for kind in KINDS]
-        return Gallery(self.classes_, images, codes[0], skeletons, codes[1])
 
     # ---- from X to embeddings, and what judges them ----------------------------------------------
 
@@ -575,3 +569,14 @@ class PairMatcher(
         tags.classifier_tags.poor_score = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _embed(judge, learned, split, rows):
+    """Embed some rows of what was learned from: images, their codes, skeletons, their codes."""
+    codes = split.codes_of(rows)
+    return (
+        judge.embed(learned.images.take(rows["image"])),
+        codes["image"],
+        judge.embed(learned.skeletons.take(rows["skeleton"])),
+        codes["skeleton"],
+    )

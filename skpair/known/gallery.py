@@ -154,11 +154,6 @@ class Gallery:
         kinds = (self.image_cases, self.skeleton_cases)
         return np.stack([np.bincount(c, minlength=self.n_cases) for c in kinds], axis=1)
 
-    def with_ids(self, image_ids, skeleton_ids):
-        """Know the same by other names."""
-        kinds = (self.images, self.image_cases, self.skeletons, self.skeleton_cases)
-        return Gallery(self.cases, *kinds, image_ids, skeleton_ids, self.token)
-
     def with_skeletons(self, skeletons, labels, ids=None):
         """Know more skeletons, of known or of new cases.
 

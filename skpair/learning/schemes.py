@@ -54,6 +54,10 @@ class Split:
     held_out: dict  # none without early stopping
     seed: int  # which drew it, and draws what follows
 
+    def codes_of(self, rows):
+        """Give the codes of some rows, by kind."""
+        return {kind: self.codes[kind][of_kind] for kind, of_kind in rows.items()}
+
 
 @dataclass(frozen=True, eq=False)
 class Learned:
@@ -164,11 +168,13 @@ def learn(settings, encoder, halves, split, checkpoint):
         if dropout == "auto" and encoder is not None and encoder.learns():
             dropout = OF_LEARNED  # by these very rows, or it is yet to learn
         elif dropout == "auto":
-            codes = [split.codes[kind][rows] for kind, rows in split.train.items()]
-            dropout = choose_dropout(_train_rows((images, skeletons), split), codes)
+            codes = split.codes_of(split.train)
+            dropout = choose_dropout(
+                _train_rows((images, skeletons), split), [codes["image"], codes["skeleton"]]
+            )
         layers = new_layers(settings, images.shape[0], skeletons.shape[0], dropout)
-        for half in (images, skeletons):
-            rows = torch.from_numpy(half.take(split.train[half.kind]).read(slice(None)))
+        for half in _train_rows((images, skeletons), split):
+            rows = torch.from_numpy(half.read(slice(None)))
             getattr(layers, half.kind).standardize.measure(rows)
         criterion = new_criterion(settings)
         if settings.training != "joint":
@@ -213,7 +219,7 @@ def new_criterion(settings):
 
 def _fit_encoder(settings, encoder, halves, split, checkpoint):
     rows = _train_rows(halves, split)
-    codes = {kind: split.codes[kind][train] for kind, train in split.train.items()}
+    codes = split.codes_of(split.train)
     joint = settings.training == "joint"
     # jointly, towers stay as they start until they learn together with the layers
     encoder.fit_halves(*rows, codes, split.cases, checkpoint=checkpoint, learn=not joint)
@@ -243,7 +249,7 @@ def _rows(settings, halves, split, batch_size, augment=None):
 
     def rows(parts, augment):
         rng = np.random.RandomState(split.seed)
-        codes = {kind: split.codes[kind][part] for kind, part in parts.items()}
+        codes = split.codes_of(parts)
         sampler = PairSampler(codes["image"], batch_size, settings.sampler, rng, codes["skeleton"])
         taken = [half.take(parts[half.kind]) for half in halves]
         return TrainingRows(taken, codes["image"], sampler, device, augment)

@@ -162,17 +162,21 @@ class FileHalf(Half):
 
     def ask_files(self, question):
         """Ask `question(row)`, a bool, once for each different file: (n,) answers."""
-        first, files = self.distinct()
-        rows = self.rows[first]
-        answers = []
-        for start in range(0, len(rows), 1024):  # bounds what waits in the pool
-            answers += pictures.in_threads(question, rows[start : start + 1024])
+        answers, files = self._ask_each(question)
         return np.array(answers, dtype=bool)[files]
 
     def contents(self):
-        """Yield a digest of the file of each row."""
-        for start in range(0, len(self), 1024):  # bounds what waits in the pool
-            yield from pictures.in_threads(self._content, self.rows[start : start + 1024])
+        """Give a digest of the file of each row; each different file is read once."""
+        digests, files = self._ask_each(self._content)
+        return [digests[file] for file in files]
+
+    def _ask_each(self, question):
+        """Ask once for each different file: a list of answers, and which one each row has."""
+        first, files = self.distinct()
+        rows, answers = self.rows[first], []
+        for start in range(0, len(rows), 1024):  # bounds what waits in the pool
+            answers += pictures.in_threads(question, rows[start : start + 1024])
+        return answers, files
 
     def _content(self, row):
         return self._open(row, lambda path: hashlib.sha256(as_file(path).read_bytes()).digest())
