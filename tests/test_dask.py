@@ -79,6 +79,7 @@ def test_a_search_survives_a_worker(client, digits):
     np.testing.assert_array_equal(remote.cv_results_[scores], local.cv_results_[scores])
 
 
+@pytest.mark.slow
 def test_blocks_are_encoded_and_named_lazily(client, digits):
     X, y = digits
     matcher = PairMatcher(PairEncoder(max_epochs=1), max_epochs=1, random_state=0).fit(X, y)

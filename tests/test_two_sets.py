@@ -56,6 +56,7 @@ def test_sets_of_equal_size_that_are_pairs_are_rows(features):
     assert rows.threshold_ == sets.threshold_
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", ["two_stage", "joint", "fine_tune"])
 def test_pictures_and_files(digits, files, training):
     (X, y), (table, _) = digits, files

@@ -42,6 +42,7 @@ def balanced_log_likelihood(classifier, X, y):
     return np.mean([np.log(p[y == case]).mean() for case in np.unique(y)])
 
 
+@pytest.mark.slow
 def test_c_is_the_best_of_the_grid_on_rows_held_out():
     X, y = make_classification(
         300, 60, n_informative=6, n_classes=3, flip_y=0.1, weights=[0.75, 0.2], random_state=1
@@ -60,6 +61,7 @@ def test_c_is_the_best_of_the_grid_on_rows_held_out():
     assert np.argmax(by_case) < np.argmax(by_row)  # rare cases have their say
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS)
 def test_the_refitted_model_is_logistic_regression_with_that_c(make):
     X, y = rows_of_cases([40, 20, 10])
@@ -118,6 +120,7 @@ def test_a_case_of_copies_only_takes_the_fixed_c():
     assert chosen(image_only().fit(X[copies], y[copies])) == [0.01]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [image_only, two_classifiers])
 def test_a_given_c_is_not_chosen(make):
     X, y = rows_of_cases([30, 20, 10])
@@ -181,6 +184,7 @@ def test_unknown_names_of_classifiers(name):
             control.fit(X, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [image_only, two_classifiers])
 def test_classifiers_can_be_searched(make):
     X, y = rows_of_cases([30, 30, 30], shift=0.5)
@@ -190,6 +194,7 @@ def test_classifiers_can_be_searched(make):
     assert max(losses) < log_loss(y, np.full((len(y), 3), 1 / 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("classifier", [None, "lda"])
 def test_clones_learn_the_same(make, classifier):

@@ -58,6 +58,7 @@ def noise_for_skeletons(X):
 # ---- controls ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "control",
     [
@@ -106,6 +107,7 @@ def test_two_classifiers_sum_over_cases(features):
 CONTROLS = [image_only(), two_classifiers(), one_hot_skeletons(PairMatcher(random_state=0, **FAST))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control", CONTROLS)
 def test_controls_take_images_alone(features, control):
     X, y = features
@@ -118,6 +120,7 @@ def test_controls_take_images_alone(features, control):
         control.predict(X[:, :3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control", CONTROLS)
 def test_controls_take_images_alone_by_name_and_without_padding(features, control):
     X, y = features
@@ -176,6 +179,7 @@ def test_parameters_of_what_is_not_given(control):
         control.set_params(**{f"{name}__lr": 1})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [image_only, two_classifiers])
 def test_controls_do_not_mind_the_output_setting(features, make):
     X, y = features
@@ -282,6 +286,7 @@ def test_compare(features):
     )
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_cross_validation(features):
     X, y = features
     cv = StratifiedKFold(3)
@@ -297,6 +302,7 @@ def test_scores_are_those_of_cross_validation(features):
     assert recall.tolist() == recall_score(y[test], named, average=None).tolist()
 
 
+@pytest.mark.slow
 def test_a_case_that_is_in_no_test_rows_has_no_score(features):
     X, y = features
     rows = np.arange(len(y))
@@ -469,6 +475,7 @@ def test_missing_values_are_for_the_estimators_to_judge(features):
     assert compare({"a": imputing}, X, y, cv=2).scores["score"].notna().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [list, np.array, lambda rows: np.isin(np.arange(120), rows)])
 def test_splits_of_any_form(features, form):
     even, odd = np.arange(0, 120, 2), np.arange(1, 120, 2)
@@ -495,6 +502,7 @@ def test_only_rows_of_pairs_are_encoded(features):
             encode_splits(encoder, *features)
 
 
+@pytest.mark.slow
 def test_the_estimator_that_fails_is_named(features):
     with pytest.raises(ValueError) as raised:
         compare({"good": image_only(), "bad": image_only(LogisticRegression(C=-1))}, *features)
@@ -507,6 +515,7 @@ def test_a_search_tells_what_it_chose(features):
     assert result.fits["params"].tolist() == [{"temperature": 0.1}] * 2
 
 
+@pytest.mark.slow
 def test_what_refits_is_not_always_a_search(features):
     X, y = features
     tuned = TunedThresholdClassifierCV(image_only(), cv=2)
@@ -588,6 +597,7 @@ def test_one_split_has_no_test(features):
         result.test("a")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scoring, name",
     [
@@ -641,6 +651,7 @@ def test_shared_drawings_are_told_apart_from_shared_photographs(digits):
         compare({"a": image_only()}, *digits, duplicates="never")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["compare", "encode_splits"])
 def test_a_number_of_folds_keeps_groups_together(features, function):
     X, y = features
@@ -708,6 +719,7 @@ def test_a_search_that_ignores_the_groups_is_warned_of(features):
         compare({"a": search}, X, y, cv=2, groups=groups, scoring="accuracy")
 
 
+@pytest.mark.slow
 def test_what_refits_without_a_search_gets_no_groups(features):
     X, y = features
     tuned = TunedThresholdClassifierCV(image_only(), cv=2)
@@ -773,6 +785,7 @@ class Centre(TransformerMixin, BaseEstimator):
         return X - self.mean_
 
 
+@pytest.mark.slow
 def test_encoders_learn_from_training_rows_only(features):
     X, y = features
     Centre.seeds.clear()

@@ -331,6 +331,7 @@ def test_maps_sum_to_what_the_score_gains(judges, marked, way):
         np.testing.assert_allclose(maps.sum(axis=(1, 2)), gains, atol=0.03 * np.abs(gains).max())
 
 
+@pytest.mark.slow
 def test_scores_without_a_kind_are_those_of_empty_pictures(judge, marked):
     X = marked[0][:3]
     images, skeletons = split_pairs(X)

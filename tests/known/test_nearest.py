@@ -54,6 +54,7 @@ def test_a_sorted_gallery(small_blocks, direction, k):
     )
 
 
+@pytest.mark.slow
 def test_real_numbers_in_blocks_of_the_real_size():
     queries = RNG.normal(size=(600, 16)).astype(np.float32)
     gallery = RNG.normal(size=(20_000, 16)).astype(np.float32)

@@ -20,6 +20,7 @@ def fit(rows, **parameters):
     return PairMatcher(**{"max_epochs": 5, "random_state": 0, **parameters}).fit(*rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prior", "share"),
     [

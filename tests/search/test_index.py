@@ -60,6 +60,7 @@ def test_images_by_skeletons(index, features, matcher):
     assert found["station"].tolist() == [f"S{i % 3}" for i in found["id"]]
 
 
+@pytest.mark.slow
 def test_skeletons_by_images(index, features, matcher):
     X, y = features
     found = index.search_skeletons(X[5:8], k=100)

@@ -382,6 +382,7 @@ def test_a_search_encodes_every_picture_once(digits, tmp_path):
     assert pickle.loads(pickle.dumps(search)).predict(X).shape == y.shape
 
 
+@pytest.mark.slow
 def test_workers_share_the_work(X, tmp_path):
     log = tmp_path / "log"
 
