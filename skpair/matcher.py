@@ -74,7 +74,7 @@ class PairMatcher(
         Columns of the embeddings.
     hidden_dims : tuple of int, default=()
         Units of hidden layers before each fully connected layer.
-    dropout : float or "auto", default=0.3
+    dropout : float or "auto", default="auto"
         Probability with which an encoding's column is dropped in training. "auto" chooses it by
         the encodings of the training rows, which wide encodings of frozen networks gain from;
         `dropout_` tells what it chose; 0.5 where the encoder learns, for its encodings of the rows
@@ -225,7 +225,7 @@ class PairMatcher(
         training="two_stage",
         embedding_dim=64,
         hidden_dims=(),
-        dropout=0.3,
+        dropout="auto",
         loss="n_pair",
         within_kind=0.5,
         similarity="cosine",

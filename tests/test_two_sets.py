@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from skpair import PairEncoder, PairMatcher, pair_up, split_pairs, stack_pairs
+from skpair.comparison import image_only, two_classifiers
 
 CASES = np.array(["ovoid", "slender", "broad", "curled"])
 
@@ -234,3 +235,31 @@ def test_pair_up_leaves_no_case_out(more_drawings):
     lacks = y_images != "broad"
     with pytest.raises(ValueError, match=r"skeletons but no image: \['broad'\]"):
         pair_up(images[lacks], y_images[lacks], skeletons, y_skeletons)
+
+
+@pytest.mark.parametrize("which", ["more_drawings", "more_images"])
+def test_controls_learn_from_each_row_of_two_sets_once(which, request):
+    images, y_images, skeletons, y_skeletons = request.getfixturevalue(which)
+    control = two_classifiers("lda").fit(images, skeletons, y_images, y_skeletons)
+    X, y = pair_up(images, y_images, skeletons, y_skeletons, random_state=0)
+    dealt = two_classifiers("lda").fit(X, y)
+    alone = image_only("lda").fit(stack_pairs(images, images), y_images)
+    np.testing.assert_allclose(control.predict_proba(X), alone.predict_proba(X), atol=1e-6)
+    new, y_new = one_kind(40, 3)
+    expected = alone.predict_proba(new) @ control.skeleton_classifier_.predict_proba(skeletons).T
+    np.testing.assert_allclose(control.pair_proba_matrix(new, skeletons), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        control.pair_proba_matrix(new, skeletons),
+        dealt.pair_proba_matrix(new, skeletons),
+        atol=1e-5,
+    )
+    same = y_new[:, None] == y_skeletons
+    assert (expected[same] > control.threshold_).mean() > 0.6
+    assert (expected[~same] < control.threshold_).mean() > 0.8
+    with pytest.raises(ValueError, match="slender"):
+        two_classifiers().fit(
+            images,
+            skeletons[y_skeletons != "slender"],
+            y_images,
+            y_skeletons[y_skeletons != "slender"],
+        )

@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ..checks import NestedParameters, check_cases
+from ..checks import NestedParameters, check_cases, codes_by_kind
 from ..known.thresholds import PairCounts
 from ..matcher import PairMatcher
 from ..rows import layouts, reading
@@ -101,16 +101,20 @@ def _standardized(classifier):
 class _Control(NestedParameters, ClassifierMixin, BaseEstimator):
     """What the controls with a `fit` of their own share."""
 
-    def _fit_rows(self, X, y):
+    def _read_rows(self, X, y):
         layout = layouts.layout_name(X)
         if layout != "features":
             raise ValueError(
                 f"X holds {layout}, but {type(self).__name__} takes feature rows; put a "
                 "PairEncoder before it: make_pipeline(PairEncoder(), ...)."
             )
-        images, skeletons, self.layout_, y = reading.fit_pairs(self, X, y)
+        *halves, self.layout_, y = reading.fit_pairs(self, X, y)
+        return halves, y
+
+    def _fit_images(self, X, y):
+        (images, _), y = self._read_rows(X, y)
         self.classes_, codes = check_cases(y)
-        return images.read(slice(None)), skeletons.read(slice(None)), codes
+        return images.read(slice(None)), codes
 
     def _images(self, X):
         check_is_fitted(self)
@@ -171,7 +175,7 @@ class ImageOnly(_Control):
         -------
         self : object
         """
-        images, _, codes = self._fit_rows(X, y)
+        images, codes = self._fit_images(X, y)
         self.classifier_ = _standardized(self.classifier).fit(images, self.classes_[codes])
         return self
 
@@ -215,27 +219,36 @@ class TwoClassifiers(_Control):
     def __init__(self, classifier=None):
         self.classifier = classifier
 
-    def fit(self, X, y):
+    def fit(self, X, y, *rest):
         """Learn to name the cases of images, and those of skeletons.
 
         Parameters
         ----------
         X : array-like of shape (n, p)
-            Feature rows.
+            Feature rows; or the encodings of images, followed by those of skeletons and the cases:
+            ``fit(X_img, X_skel, y)``, or, for two sets of any size, ``fit(X_img, X_skel, y_img,
+            y_skel)``. As in a PairMatcher, the same row of a case counts once.
         y : array-like of shape (n,)
             Case of each row.
+        *rest : array-like
+            The cases, in the other forms.
 
         Returns
         -------
         self : object
         """
-        images, skeletons, codes = self._fit_rows(X, y)
+        X, y, sets = reading.as_pairs(X, y, rest)
+        halves, y = self._read_rows(X, y)
+        self.classes_, codes = codes_by_kind(y, sets)
         if not hasattr(_standardized(self.classifier), "predict_proba"):
             raise TypeError(f"classifier must have predict_proba, got {self.classifier!r}.")
-        self.image_classifier_ = _standardized(self.classifier).fit(images, codes)
-        self.skeleton_classifier_ = _standardized(self.classifier).fit(skeletons, codes)
-        same = codes[:, None] == codes[None, :]
-        proba = self.pair_proba_matrix(X)
+        (images, skeletons), codes = reading.distinct_halves(halves, codes)
+        for half in (images, skeletons):
+            classifier = _standardized(self.classifier)
+            classifier.fit(half.read(slice(None)), codes[half.kind])
+            setattr(self, f"{half.kind}_classifier_", classifier)
+        same = codes["image"][:, None] == codes["skeleton"]
+        proba = self._pair_proba(images, skeletons)
         self.threshold_ = PairCounts().add(same, proba).best_threshold()
         return self
 
@@ -264,7 +277,9 @@ class TwoClassifiers(_Control):
         ndarray of shape (n, m)
         """
         check_is_fitted(self, "skeleton_classifier_")
-        images, skeletons = reading.pair_halves(self, X, rest, aligned=False)
+        return self._pair_proba(*reading.pair_halves(self, X, rest, aligned=False))
+
+    def _pair_proba(self, images, skeletons):
         p = self.image_classifier_.predict_proba(images.read(slice(None)))
         q = self.skeleton_classifier_.predict_proba(skeletons.read(slice(None)))
         return p @ q.T
@@ -306,7 +321,7 @@ class OneHotSkeletons(_Control):
         -------
         self : object
         """
-        images, _, codes = self._fit_rows(X, y)
+        images, codes = self._fit_images(X, y)
         if self.matcher is None:
             matcher = PairMatcher(random_state=self.random_state)
         else:
