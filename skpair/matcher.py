@@ -119,7 +119,7 @@ class PairMatcher(
         "binary_cross_entropy" compares across kinds only: images with the known skeletons.
     aggregate : {"mean", "max"}, default="mean"
         Compare with the mean of a case's known examples, or with the most similar one.
-    prior : {"uniform", "empirical", "auto"} or array-like of shape (n_cases,), default="uniform"
+    prior : {"uniform", "empirical", "auto"} or array-like of shape (n_cases,), default="auto"
         How frequent the cases are taken to be when an image is named: alike, as among the images of
         `fit`, or by a probability for each of `classes_`; "auto": in proportion to the fourth root
         of their number. `fit` makes `prior_` of it. Pairs, and the naming of skeletons, have none.
@@ -242,7 +242,7 @@ class PairMatcher(
         n_iter_no_change=10,
         gallery="both",
         aggregate="mean",
-        prior="uniform",
+        prior="auto",
         unknown_label=None,
         checkpoint=None,
         precision="auto",
