@@ -11,6 +11,7 @@ Where a case has no match or nothing but matches, it has no value: NaN in a tabl
 """
 
 from .naming import coverage_accuracy_curve, expected_calibration_error
+from .new_cases import harmonic_mean_accuracy, known_new_auc, known_new_curve
 from .pairs import (
     pair_average_precision,
     pair_balanced_accuracy,
@@ -25,6 +26,9 @@ __all__ = [
     "PairScorer",
     "coverage_accuracy_curve",
     "expected_calibration_error",
+    "harmonic_mean_accuracy",
+    "known_new_auc",
+    "known_new_curve",
     "last_step",
     "mean_average_precision_at_r",
     "pair_average_precision",
