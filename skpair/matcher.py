@@ -171,8 +171,8 @@ class PairMatcher(
         Divides the scores in `predict_proba`: the parameter `temperature` of `fit`, until
         `calibrate_probabilities` sets it. (1 for the loss "binary_cross_entropy".)
     pair_temperature_ : float
-        The same in `pair_proba`, for which `threshold_` is set: `temperature_`, but for matchers
-        that an earlier version has calibrated and saved.
+        The same in `pair_proba`, for which `threshold_` is set; pairs have no prior, so
+        `calibrate_probabilities` finds them a temperature of their own.
     calibration_error_ : dict
         After `calibrate_probabilities`: the expected calibration error "before" and "after".
     dropout_ : float

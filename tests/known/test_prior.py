@@ -86,7 +86,7 @@ def test_cases_that_come_and_go(blurred):
 
 def test_a_flat_prior_stays_flat(features):
     X, y = features
-    plain = PairMatcher(max_epochs=1, random_state=0).fit(X, y)
+    plain = PairMatcher(prior="uniform", max_epochs=1, random_state=0).fit(X, y)
     for n in range(1, 12):  # the mean of equal numbers may be another
         plain.add_cases(X[:1], [100 + n])
         assert plain.judge_.offsets is None

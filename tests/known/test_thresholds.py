@@ -278,7 +278,7 @@ def test_calibrated_probabilities(halves, loss):
 
 def test_calibrated_probabilities_set_the_threshold_anew(halves):
     (X, y), (held_X, held_y) = halves
-    matcher = PairMatcher(max_epochs=3, random_state=0).fit(X, y)
+    matcher = PairMatcher(prior="uniform", max_epochs=3, random_state=0).fit(X, y)
     matcher.calibrate_threshold(held_X, held_y, per_case=True)
     matcher.threshold_ = 0.123
     matcher.calibrate_probabilities(held_X, np.where(np.arange(len(held_y)) % 5, held_y, 0))
