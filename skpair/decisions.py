@@ -99,12 +99,12 @@ class Decisions:
     def calibrate_probabilities(self, X, y):
         """Set `temperature_`, so that `predict_proba` is neither too sure nor too unsure.
 
-        The order of the cases stays, and so does `predict`. `pair_proba` follows, for it is made
-        of the same probabilities; so `threshold_` is set anew, where the balanced accuracy over
-        the pairs of these images and the known skeletons is best, and `case_thresholds_` are
-        None again. `calibrate_threshold`, with skeletons that were not learned, is to be called
-        after this. (The loss
-        "binary_cross_entropy" has probabilities of pairs of its own, which stay.)
+        The order of the cases stays, and so does `predict`. `pair_proba` follows: it is made of
+        probabilities without the prior, for which `pair_temperature_` is set. So `threshold_` is
+        set anew, where the balanced accuracy over the pairs of these images and the known skeletons
+        is best, and `case_thresholds_` are None again. `calibrate_threshold`, with skeletons that
+        were not learned, is to be called after this. (The loss "binary_cross_entropy" has
+        probabilities of pairs of its own, which stay.)
 
         Parameters
         ----------

@@ -172,6 +172,7 @@ class PairEncoder(
         """
         how = {"image_size": self.image_size, "ink": self.ink}
         X, y, sets = reading.as_pairs(X, y, rest, **how)
+        how["n_skeletons"] = None if sets is None else len(sets[1])
         self.__dict__.pop("towers_", None)  # an interrupted fit leaves the estimator unfitted
         self.check_parameters()
         *halves, self.layout_, y = reading.fit_pairs(self, X, y, **how)

@@ -78,7 +78,9 @@ class PairMatcher(
         Probability with which an encoding's column is dropped in training. "auto" chooses it by
         the encodings of the training rows, which wide encodings of frozen networks gain from;
         `dropout_` tells what it chose; 0.5 where the encoder learns, for its encodings of the rows
-        that it has learned tell nothing.
+        that it has learned tell nothing, and where more than 90 % of the rows are told by others.
+        Give a number where rows are near-copies of others (crops of one specimen), or where a step
+        before the matcher has learned a part of what tells them: neither can be seen here.
     loss : str or nn.Module, default="n_pair"
         "n_pair", "info_nce", "sup_con" and "sigmoid" compare all rows of a batch;
         "binary_cross_entropy", "contrastive" and "triplet" are the traditional pairwise ones. A
@@ -122,7 +124,8 @@ class PairMatcher(
     prior : {"uniform", "empirical", "auto"} or array-like of shape (n_cases,), default="auto"
         How frequent the cases are taken to be when an image is named: alike, as among the images of
         `fit`, or by a probability for each of `classes_`; "auto": in proportion to the fourth root
-        of their number. `fit` makes `prior_` of it. Pairs, and the naming of skeletons, have none.
+        of their number. `fit` makes `prior_` of it, which may be set later; to set the parameter
+        then changes nothing before the next `fit`. Pairs, and the naming of skeletons, have none.
     unknown_label : str, int, float or None, default=None
         What `predict` says where no known case fits, that is, where `novelty_score` exceeds
         `novelty_threshold_`. A label of the kind of the cases, but none of them. None: `predict`
@@ -290,7 +293,8 @@ class PairMatcher(
             Rows of pairs: pixels (n, C + 1, H, W), files (n, 2) or features (n, p); or images,
             followed by skeletons and cases: ``fit(X_img, X_skel, y)`` where row i of both is a
             pair, ``fit(X_img, X_skel, y_img, y_skel)`` for two sets of any size that hold the same
-            cases. Of rows that hold the same picture of a case, it counts once.
+            cases. Of rows that hold the same picture of a case, it counts once. (While two sets
+            are read, the smaller one is repeated to the length of the larger.)
         y : array-like of shape (n,)
             Case of each row.
         *rest : array-like
@@ -313,6 +317,7 @@ class PairMatcher(
         how = PairEncoder() if encoder is None else encoder
         how = {"image_size": how.image_size, "ink": how.ink}
         X, y, sets = reading.as_pairs(X, y, rest, **how)
+        how["n_skeletons"] = None if sets is None else len(sets[1])
         self.check_parameters(encoder)
         if encoder is None:
             *halves, self.layout_, y = reading.fit_pairs(self, X, y, **how)

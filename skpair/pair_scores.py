@@ -53,7 +53,8 @@ class PairScores:
 
         Similarities rank skeletons for one image; through the known examples of every case they
         become comparable between images: the sum over cases of P(case given image) times P(case
-        given skeleton). Binary cross-entropy gives a probability of its own.
+        given skeleton), both without the prior. Binary cross-entropy gives a probability of its
+        own.
 
         Parameters
         ----------

@@ -245,6 +245,9 @@ def test_controls_learn_from_each_row_of_two_sets_once(which, request):
     dealt = two_classifiers("lda").fit(X, y)
     alone = image_only("lda").fit(stack_pairs(images, images), y_images)
     np.testing.assert_allclose(control.predict_proba(X), alone.predict_proba(X), atol=1e-6)
+    of_dealt = image_only("lda").fit(X, y)  # its copies of images count once, too
+    np.testing.assert_allclose(of_dealt.predict_proba(X), alone.predict_proba(X), atol=1e-5)
+    assert control.image_classifier_.classes_.tolist() == sorted(CASES)
     new, y_new = one_kind(40, 3)
     expected = alone.predict_proba(new) @ control.skeleton_classifier_.predict_proba(skeletons).T
     np.testing.assert_allclose(control.pair_proba_matrix(new, skeletons), expected, atol=1e-6)
@@ -263,3 +266,34 @@ def test_controls_learn_from_each_row_of_two_sets_once(which, request):
             y_images,
             y_skeletons[y_skeletons != "slender"],
         )
+
+
+@pytest.mark.parametrize(
+    ("y_images", "y_skeletons", "message"),
+    [
+        ([0, 0, 1, np.nan], [0, 1, np.nan], "y_images holds missing labels, first in row 3"),
+        ([0, 0, 1, 1], list("001"), "y_skeletons must be of the kind of the cases, whole numbers"),
+        (["a", "a", None, "b"], ["a", "b", "b"], "y_images holds missing labels, first in row 2"),
+        ([0, 0, 1, 1], [0, 1], "inconsistent numbers of samples"),
+        ([0, 0, 2, 1], [0, 1, 1], "images but no skeleton: .2."),
+    ],
+)
+def test_pair_up_refuses_labels_that_do_not_fit(y_images, y_skeletons, message):
+    with pytest.raises(ValueError, match=message):
+        pair_up(np.ones((4, 3)), y_images, np.ones((3, 3)), y_skeletons)
+
+
+def test_pair_up_refuses_nothing_and_takes_one_case():
+    with pytest.raises(ValueError, match="3 images and 0 skeletons"):
+        pair_up(np.ones((3, 2)), [1, 1, 1], np.ones((0, 2)), [])
+    X, y = pair_up(np.ones((3, 2)), ["a"] * 3, np.ones((1, 2)), ["a"])
+    assert X.shape == (3, 4) and y.tolist() == ["a"] * 3
+
+
+def test_a_blank_drawing_of_two_sets_is_told_once():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (12, 8, 8), dtype=np.uint8)
+    drawings = (rng.random((4, 8, 8)) < 0.3).astype(np.uint8)
+    drawings[1] = 0
+    with pytest.warns(UserWarning, match=r"blank in 1 row\(s\): 1\."):
+        PairEncoder(max_epochs=1).fit(images, drawings, np.arange(12) % 2, [0, 1, 0, 1])

@@ -42,7 +42,7 @@ class BalancedLogisticRegression(LogisticRegression):
     ----------
     C_ : float
         The C that was taken.
-    classes_, coef_, intercept_, n_iter_ :
+    classes_, coef_, intercept_ :
         As in :class:`~sklearn.linear_model.LogisticRegression`.
     """
 
@@ -68,8 +68,9 @@ class BalancedLogisticRegression(LogisticRegression):
             fitted, self.C_ = _fit_best(X, y)
         else:
             fitted, self.C_ = _fit_fixed(X, y, self.C)
-        for name in ("classes_", "coef_", "intercept_", "n_iter_", "n_features_in_"):
+        for name in ("classes_", "coef_", "intercept_", "n_features_in_"):
             setattr(self, name, getattr(fitted, name))
+        self.n_iter_ = np.array([np.max(fitted.n_iter_)])  # of all C, where one was chosen
         return self
 
 
@@ -78,7 +79,7 @@ class FlatDiscriminantAnalysis(LinearDiscriminantAnalysis):
 
     The covariance is the mean over cases of what each case's rows give, shrunk by the rule of
     Ledoit and Wolf (``solver="lsqr", shrinkage="auto"``). A case with one row has no
-    covariance, and one case at least must have two rows.
+    covariance, and no part in that mean; one case at least must have two rows.
 
     Attributes
     ----------
@@ -105,9 +106,17 @@ class FlatDiscriminantAnalysis(LinearDiscriminantAnalysis):
         -------
         self : object
         """
-        n_cases = len(np.unique(y))
+        counts = np.unique(y, return_counts=True)[1]
+        n_cases = len(counts)
         self.priors = np.full(n_cases, 1 / n_cases)
-        return super().fit(X, y)
+        super().fit(X, y)
+        share = np.mean(counts > 1)  # cases of one row have added a covariance of zero
+        if share < 1:
+            of_prior = np.log(1 / n_cases) if n_cases > 2 else 0  # two cases have one column
+            self.covariance_ /= share
+            self.coef_ *= share
+            self.intercept_ = (self.intercept_ - of_prior) * share + of_prior
+        return self
 
 
 class _ShrunkCovariance:

@@ -112,9 +112,10 @@ class _Control(NestedParameters, ClassifierMixin, BaseEstimator):
         return halves, y
 
     def _fit_images(self, X, y):
-        (images, _), y = self._read_rows(X, y)
+        halves, y = self._read_rows(X, y)
         self.classes_, codes = check_cases(y)
-        return images.read(slice(None)), codes
+        (images, _), codes = reading.distinct_halves(halves, (codes, codes))
+        return images.read(slice(None)), codes["image"]
 
     def _images(self, X):
         check_is_fitted(self)
@@ -167,7 +168,8 @@ class ImageOnly(_Control):
         Parameters
         ----------
         X : array-like of shape (n, p)
-            Feature rows; their second halves are not looked at.
+            Feature rows; their second halves are not looked at. As in a PairMatcher, the same
+            image of a case counts once.
         y : array-like of shape (n,)
             Case of each row.
 
@@ -245,7 +247,7 @@ class TwoClassifiers(_Control):
         (images, skeletons), codes = reading.distinct_halves(halves, codes)
         for half in (images, skeletons):
             classifier = _standardized(self.classifier)
-            classifier.fit(half.read(slice(None)), codes[half.kind])
+            classifier.fit(half.read(slice(None)), self.classes_[codes[half.kind]])
             setattr(self, f"{half.kind}_classifier_", classifier)
         same = codes["image"][:, None] == codes["skeleton"]
         proba = self._pair_proba(images, skeletons)
@@ -255,7 +257,7 @@ class TwoClassifiers(_Control):
     def predict(self, X):
         """Name the case of each image: (n,) labels."""
         images = self._images(X)
-        return self.classes_[self.image_classifier_.predict(images)]
+        return self.image_classifier_.predict(images)
 
     def predict_proba(self, X):
         """Give the probability of each case for each image: (n, n_cases)."""

@@ -9,7 +9,8 @@ OF_LEARNED = 0.5
 #: Share of the rows, in the mean over cases, that encodings name without themselves only if they
 #: have learned them, or are so easy that it matters little.
 _TOO_GOOD = 0.9
-#: Rows that are looked at, at most: the time grows with the cube of rows or columns.
+#: Rows that are looked at, besides two of each case: the time grows with the cube of rows or
+#: columns.
 _ROWS = 4096
 
 
@@ -58,7 +59,7 @@ def choose_dropout(halves, codes):
 
 
 def _sample(codes):
-    """Take at most `_ROWS` rows, of each case its share, and of each two if it has two."""
+    """Take `_ROWS` rows, of each case its share, and of each two if it has two."""
     order = np.argsort(codes, kind="stable")
     if len(codes) <= _ROWS:
         return np.arange(len(codes))

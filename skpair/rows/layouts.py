@@ -16,9 +16,8 @@ from sklearn.utils import (
     check_consistent_length,
     check_random_state,
 )
-from sklearn.utils.validation import column_or_1d
 
-from ..checks import check_both_kinds
+from ..checks import as_labels, check_both_kinds
 from . import pictures
 
 KINDS = ("image", "skeleton")  # the two halves of a row; in data frames, the columns
@@ -200,7 +199,8 @@ def pair_up(images, y_images, skeletons, y_skeletons, *, random_state=None, retu
     Raises
     ------
     ValueError
-        If a case has images but no skeleton, or skeletons but no image; or lengths differ.
+        If a case has images but no skeleton, or skeletons but no image; if lengths differ, or
+        labels are missing or of two kinds.
 
     Examples
     --------
@@ -210,9 +210,15 @@ def pair_up(images, y_images, skeletons, y_skeletons, *, random_state=None, retu
     array(['A.png', 'B.png', 'A.png'], dtype=object)
     """
     images, skeletons = as_table(images), as_table(skeletons)
-    y_images, y_skeletons = column_or_1d(y_images), column_or_1d(y_skeletons)
     check_consistent_length(images, y_images)
     check_consistent_length(skeletons, y_skeletons)
+    if not len(images) or not len(skeletons):
+        raise ValueError(
+            f"There are {len(images)} images and {len(skeletons)} skeletons; every case needs one "
+            "of each at least."
+        )
+    y_images = as_labels(y_images, np.asarray(y_images), "y_images")
+    y_skeletons = as_labels(y_skeletons, y_images, "y_skeletons")
     cases = np.union1d(y_images, y_skeletons)
     check_both_kinds(cases, np.searchsorted(cases, y_images), np.searchsorted(cases, y_skeletons))
     random = check_random_state(random_state)

@@ -114,9 +114,10 @@ def distinct_halves(halves, codes):
     return kept, codes_of_kept
 
 
-def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
+def fit_pairs(estimator, X, y, *, image_size=None, ink="auto", n_skeletons=None):
     """Validate the rows of `fit`, setting `n_features_in_` and `feature_names_in_`.
 
+    Of two sets, only the first `n_skeletons` rows hold skeletons that no other row holds.
     Returns the images and the skeletons, each a `Half` of n rows, the `Layout`, and y as an array
     of shape (n,) (or None).
     """
@@ -136,7 +137,7 @@ def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
         layout = Layout(
             name, (X.shape[1] - 1, *height_width), (1, *height_width), size is not None, ink
         )
-        _warn_blank(~X[:, -1].any(axis=(1, 2)))
+        _warn_blank(~X[:n_skeletons, -1].any(axis=(1, 2)))
     else:
         size = size or (DEFAULT_FILE_SIZE, DEFAULT_FILE_SIZE)
         layout = Layout(name, (3, *size), (1, *size), True, ink)
@@ -145,7 +146,7 @@ def fit_pairs(estimator, X, y, *, image_size=None, ink="auto"):
         # Every file is decoded once: a broken one must not show up after hours of training.
         if not images.ask_files(images.has_colour).any():
             layout = replace(layout, image_shape=(1, *size))
-        _warn_blank(skeletons.ask_files(skeletons.is_blank))
+        _warn_blank(skeletons.ask_files(skeletons.is_blank)[:n_skeletons])
     return *_split_rows(X, layout), layout, y
 
 

@@ -15,7 +15,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skpair.comparison import ImageOnly, TwoClassifiers, image_only, two_classifiers
-from skpair.comparison.classifiers import C_GRID, BalancedLogisticRegression, _inner_folds
+from skpair.comparison.classifiers import (
+    C_GRID,
+    BalancedLogisticRegression,
+    FlatDiscriminantAnalysis,
+    _inner_folds,
+)
 
 MAKERS = [image_only, two_classifiers, ImageOnly, TwoClassifiers]
 
@@ -201,3 +206,20 @@ def test_clones_learn_the_same(make, classifier):
     X, y = rows_of_cases([20, 10])
     control = make(classifier).fit(X, y)
     assert_array_equal(clone(control).fit(X, y).predict_proba(X), control.predict_proba(X))
+
+
+@pytest.mark.parametrize("n_cases", [2, 4])
+def test_cases_of_one_row_do_not_make_lda_surer(n_cases):
+    rng = np.random.default_rng(0)
+    y = np.concatenate([np.zeros(40, int), np.arange(1, n_cases)])
+    X = rng.normal(size=(len(y), 5)) + 2 * np.eye(5)[y]
+    fitted = FlatDiscriminantAnalysis().fit(X, y)
+    alone = FlatDiscriminantAnalysis().fit(
+        np.concatenate([X[:40], X[:40] + 1]), np.repeat([0, 1], 40)
+    )
+    assert_allclose(fitted.covariance_, alone.covariance_, rtol=1e-6)
+    distance = X[:, None] - fitted.means_
+    inverse = np.linalg.inv(fitted.covariance_)
+    expected = np.exp(-0.5 * np.einsum("ncp,pq,ncq->nc", distance, inverse, distance))
+    expected /= expected.sum(axis=1, keepdims=True)
+    assert_allclose(fitted.predict_proba(X), expected, atol=1e-6)
