@@ -3,11 +3,13 @@
 from numbers import Real
 
 import numpy as np
+from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
 from .checks import as_labels, check_number, common_codes, warn_of_lookalikes
 from .known import thresholds
 from .known.judge import temperature_of
+from .known.new_cases import offset_of
 from .metrics import expected_calibration_error
 from .rows import reading
 
@@ -72,6 +74,7 @@ class Decisions:
         if rest:
             rest, y = (y, *rest[1:]), rest[0]
         images, skeletons = self.embed_pairs(X, rest, aligned=False)
+        self._check_unseen(images)
         y_skeletons = y if y_skeletons is None else y_skeletons
         codes, skeleton_codes = _codes_of(images, y, skeletons, y_skeletons)
         judge = self.judge_
@@ -119,7 +122,7 @@ class Decisions:
             With `calibration_error_`, on these same rows. It is what is said of the true cases that
             becomes more probable; the error need not fall where it is small.
         """
-        images, judge = self.embed_images(X), self.judge_
+        images, judge = self._unseen(X), self.judge_
         scores = judge.score(images, "image")
         labels = as_labels(y, self.classes_, "y")
         check_consistent_length(scores, labels)
@@ -191,18 +194,85 @@ class Decisions:
             )
             false_alarm = 1 - coverage
         check_number("false_alarm", false_alarm, Real, 0, high=1)
-        novelty = self.novelty_score(X)
+        novelty = self.judge_.novelty(self._unseen(X))
         self.novelty_threshold_ = thresholds.best_novelty_threshold(novelty, false_alarm)
         return self
 
+    def _unseen(self, X):
+        """Embed images to calibrate with, which must not be among the known ones."""
+        images = self.embed_images(X)
+        self._check_unseen(images)
+        return images
+
+    def _check_unseen(self, images):
+        """Raise where embedded images are known: they are recognised, and say nothing of others."""
+        known = self.gallery_.images
+        nearest = known[pairwise_distances_argmin(images, known)]
+        length = np.linalg.norm(nearest, axis=1)
+        rows = np.flatnonzero(np.linalg.norm(images - nearest, axis=1) <= 1e-5 * length)
+        if len(rows):
+            shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+            raise ValueError(
+                f"{len(rows)} of {len(images)} images are known from fit (rows {shown}): they "
+                "are recognised at once, and what is set by them would not hold for others. Give "
+                "images that fit has not seen; train_test_split keeps some apart."
+            )
+
     # ---- new cases -------------------------------------------------------------------------------
+
+    def calibrate_new_cases(self, X, *, false_alarm=0.1):
+        """Set `new_case_offsets_`, by which the scores of cases that were added are raised.
+
+        Training draws the known cases together, and one that comes later stays behind: an image of
+        it is hardly ever named so, though it scores higher than others do. So each added case, now
+        or later, gets the largest offset by which it takes no more than a share of images of known
+        cases. (Each by itself: several take more together.)
+
+        Set it again after ``set_params(gallery=..., aggregate=..., prior=...)``. A later `fit`
+        starts afresh.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame
+            Images of known cases that `fit` has not seen, or rows of pairs, of which only the image
+            is looked at. What tells of them is kept, and saved, for cases that are added later.
+        false_alarm : float, default=0.1
+            Largest fraction of them that an added case may take, in [0, 1): the more, the more
+            images of new cases are found.
+
+        Returns
+        -------
+        self : object
+
+        References
+        ----------
+        Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot Learning for Object
+        Recognition in the Wild", ECCV 2016.
+        """
+        check_number("false_alarm", false_alarm, Real, 0, high=1)
+        self.new_case_images_ = self._unseen(X)
+        self.new_case_false_alarm_ = float(false_alarm)
+        return self._raise_new_cases()
+
+    def _raise_new_cases(self):
+        """Set the offsets of cases that were added, by the images that were given for that."""
+        is_new = self.gallery_.is_new
+        if not is_new.any():
+            self.new_case_offsets_ = None
+            return self
+        self.new_case_offsets_ = np.zeros(len(is_new), np.float32)
+        if self.new_case_images_ is not None and not is_new.all():
+            lead = self.judge_.lead_of_known(self.new_case_images_)
+            share = self.new_case_false_alarm_
+            self.new_case_offsets_[is_new] = [offset_of(of_case, share) for of_case in lead.T]
+        return self
 
     def add_cases(self, X_skel, y, *, ids=None):
         """Let skeletons join the known examples, without training.
 
         `classes_` and all that is named follow; the layers stay as they are. A later `fit` starts
-        afresh. With ``gallery="both"``, an image tends to the cases that are known by images, too:
-        ``set_params(gallery="skeletons")`` compares old and new cases alike.
+        afresh. Images are hardly named by a new case before `calibrate_new_cases` has raised its
+        scores to those of the others.
 
         Parameters
         ----------
@@ -283,7 +353,7 @@ class Decisions:
         self.prior_ = prior / prior.sum()
         self.gallery_ = known
         self.classes_ = known.cases
-        return self
+        return self._raise_new_cases()
 
 
 def _codes_of(images, y, skeletons, y_skeletons):

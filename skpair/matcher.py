@@ -182,6 +182,11 @@ class PairMatcher(
         The dropout of the layers.
     prior_ : ndarray of shape (n_cases,)
         How frequent the cases are taken to be; of cases added since, the geometric mean of others.
+    new_case_offsets_ : ndarray of shape (n_cases,), float32, or None
+        What is added to the scores of images for cases that were added, 0 for others; None where
+        there are none. `calibrate_new_cases` sets it.
+    new_case_images_, new_case_false_alarm_ : ndarray of shape (n, embedding_dim) and float, or None
+        By which images, embedded, and for which share of them it does so.
     learned_with_ : dict
         Values in `fit` of the parameters that decide what is learned; `set_params` may have changed
         them since.
@@ -495,7 +500,8 @@ class PairMatcher(
         self.temperature_ = self.pair_temperature_ = temperature
         self.prior_ = thresholds.as_prior(self.prior, np.bincount(split.codes["image"]))
         self.threshold_ = counts.best_threshold()
-        self.case_thresholds_ = None
+        self.case_thresholds_ = self.new_case_offsets_ = self.new_case_images_ = None
+        self.new_case_false_alarm_ = None
         self.novelty_threshold_ = thresholds.best_novelty_threshold(novelty, 0.05)
         self.__dict__.pop("calibration_error_", None)  # of an earlier fit
 
@@ -527,6 +533,7 @@ class PairMatcher(
             case_thresholds=self.case_thresholds_,
             novelty_threshold=self.novelty_threshold_,
             offsets=prior_offsets(self.prior_, fitted_temperature),
+            raised=self.new_case_offsets_,
             unknown_label=self.unknown_label,
             **self._judging(),
         )

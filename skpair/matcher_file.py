@@ -37,7 +37,7 @@ _CONTENT = {
     *("parameters", "fitted_with", "encoder", "layout", "n_features_in", "feature_names_in"),
     *("classes", "gallery", "threshold", "novelty_threshold", "temperature", "pair_temperature"),
     *("calibration_error", "history", "output", "modules", "left_out", "token"),
-    *("dropout", "prior"),
+    *("dropout", "prior", "new_case_false_alarm"),
 }
 
 # ---- what is saved -------------------------------------------------------------------------------
@@ -71,6 +71,7 @@ def describe(matcher):
         "token": known.token,
         "dropout": matcher.dropout_,
         "prior": matcher.prior_.tolist(),
+        "new_case_false_alarm": matcher.new_case_false_alarm_,
         "output": getattr(matcher, "_sklearn_output_config", {}).get("transform"),
     }
     arrays = {
@@ -83,8 +84,10 @@ def describe(matcher):
         # as a tensor: many paths are no header
         text = json.dumps(ids.tolist()).encode()
         arrays[f"gallery.{kind}_ids"] = np.frombuffer(text, np.uint8)
-    if matcher.case_thresholds_ is not None:
-        arrays["case_thresholds"] = matcher.case_thresholds_
+    for name in ("case_thresholds", "new_case_offsets", "new_case_images"):
+        array = getattr(matcher, f"{name}_")
+        if array is not None:
+            arrays[name] = array
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     tensors |= _state("layers.", matcher.layers_) | _state("loss.", matcher.loss_)
     if encoder is not None:
@@ -294,9 +297,31 @@ def _restore_decisions(matcher, content, left):
     if "case_thresholds" in left:
         shape = (len(matcher.classes_),)
         matcher.case_thresholds_ = take_array(left, "case_thresholds", torch.float64, shape)
+    _restore_new_cases(matcher, content, left)
     error = take(content, "calibration_error", dict, type(None))
     if error is not None:
         matcher.calibration_error_ = {when: take(error, when, float) for when in error}
+
+
+def _restore_new_cases(matcher, content, left):
+    """Read what raises added cases; earlier versions raised none."""
+    share = take(
+        {"new_case_false_alarm": None} | content, "new_case_false_alarm", float, type(None)
+    )
+    matcher.new_case_false_alarm_ = share
+    matcher.new_case_offsets_ = matcher.new_case_images_ = None
+    if "new_case_offsets" in left:
+        shape = (len(matcher.classes_),)
+        offsets = take_array(left, "new_case_offsets", torch.float32, shape)
+        if not np.isfinite(offsets).all() or offsets[~matcher.gallery_.is_new].any():
+            raise ValueError("new_case_offsets must be finite, and 0 for cases that fit has seen")
+        matcher.new_case_offsets_ = offsets
+    if share is not None:
+        check_number("new_case_false_alarm", share, Real, 0, high=1)
+        shape = (None, matcher.gallery_.images.shape[1])
+        matcher.new_case_images_ = take_array(left, "new_case_images", torch.float32, shape)
+        if not len(matcher.new_case_images_) or not np.isfinite(matcher.new_case_images_).all():
+            raise ValueError("new_case_images must hold finite embeddings of some images")
 
 
 def _restore_net(matcher, as_fitted, widths, history, left):

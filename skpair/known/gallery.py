@@ -129,8 +129,10 @@ class Gallery:
 
     def __repr__(self):
         """Count what is known."""
+        n_new = self.is_new.sum()
+        new = f", {n_new} of them new" if n_new else ""
         return (
-            f"Gallery({self.n_cases} cases, {len(self.images)} images, "
+            f"Gallery({self.n_cases} cases{new}, {len(self.images)} images, "
             f"{len(self.skeletons)} skeletons)"
         )
 
@@ -153,6 +155,11 @@ class Gallery:
         """Known images and skeletons of each case: (n_cases, 2) int."""
         kinds = (self.image_cases, self.skeleton_cases)
         return np.stack([np.bincount(c, minlength=self.n_cases) for c in kinds], axis=1)
+
+    @property
+    def is_new(self):
+        """Which cases no image is known of, for they were added by skeletons: (n_cases,) bool."""
+        return np.bincount(self.image_cases, minlength=self.n_cases) == 0
 
     def with_skeletons(self, skeletons, labels, ids=None):
         """Know more skeletons, of known or of new cases.

@@ -9,6 +9,7 @@ from torch import nn
 from ..checks import as_labels, check_choice
 from ..learning.devices import resolve_device, resolve_precision
 from ..learning.encoding import check_finite, encode
+from . import new_cases
 from .gallery import Gallery, nearest, paired_similarity, similarity
 from .thresholds import PairCounts
 
@@ -47,6 +48,8 @@ class Judge:
         Novelty above which an image counts as unknown.
     offsets : ndarray of shape (n_cases,) or None
         What the prior adds to the logits of images, see `prior_offsets`; None adds nothing.
+    raised : ndarray of shape (n_cases,) or None
+        What is added to the logits of images for cases that were added, 0 for others.
     unknown_label : str, int, float or None
         What such images are named; None names them like others.
     """
@@ -66,6 +69,7 @@ class Judge:
     case_thresholds: np.ndarray | None = None
     novelty_threshold: float | None = None
     offsets: np.ndarray | None = None
+    raised: np.ndarray | None = None
     unknown_label: object = None
 
     @property
@@ -126,18 +130,34 @@ class Judge:
         return np.where(self.novelty(queries) > self.novelty_threshold, unknown, names)
 
     def logits(self, scores, kind="image"):
-        """Turn the scores of cases, (n, n_cases), into what a softmax takes; images have a prior.
+        """Turn the scores of cases, (n, n_cases), into what a softmax takes.
 
-        Similarities, or logarithms of the probabilities of a pair.
+        Similarities, or logarithms of the probabilities of a pair; of images with the prior, and
+        with what raises the cases that were added.
         """
         logits = np.log(np.maximum(scores, 1e-30)) if self.compares_itself else scores
-        return logits if self.offsets is None or kind != "image" else logits + self.offsets
+        shift = self._shift if kind == "image" else None
+        return logits if shift is None else logits + shift
 
     def decide(self, scores):
-        """Let the prior have its part in the scores of images: (n, n_cases)."""
-        if self.offsets is None:
+        """Shift the scores of images as their logits are: (n, n_cases)."""
+        shift = self._shift
+        if shift is None:
             return scores
-        return scores * np.exp(self.offsets) if self.compares_itself else scores + self.offsets
+        return scores * np.exp(shift) if self.compares_itself else scores + shift
+
+    @property
+    def _shift(self):
+        """What is added to the logits of images: (n_cases,), or None."""
+        if self.offsets is None or self.raised is None:
+            return self.raised if self.offsets is None else self.offsets
+        return self.offsets + self.raised
+
+    def lead_of_known(self, images):
+        """Say by how much the best case of `fit` is ahead of each that was added: (n, n_new)."""
+        unraised = replace(self, raised=None)
+        logits = unraised.logits(unraised.score(images, "image"))
+        return new_cases.lead_of_known(logits, self.gallery.is_new)
 
     def proba(self, scores, temperature=None):
         """Turn the scores of images, (n, n_cases), into probabilities of the cases, float32."""
@@ -153,7 +173,12 @@ class Judge:
         highest = self.gallery.nearest_similarity(
             images, kinds=self.kinds, loss=self.loss, own_rows=own_rows
         )
-        return 1 - (expit(highest) if self.compares_itself else highest)
+        novelty = 1 - (expit(highest) if self.compares_itself else highest)
+        if self.raised is None:
+            return novelty
+        # on the scale of the others, an added case may explain what is near none of its drawings
+        scores = replace(self, offsets=None).decide(self.score(images, "image"))
+        return np.minimum(novelty, 1 - scores[:, self.gallery.is_new].max(axis=1))
 
     # ---- pairs -----------------------------------------------------------------------------------
 
