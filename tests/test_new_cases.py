@@ -73,7 +73,7 @@ def test_the_gallery_can_be_read(matcher, features):
     assert known.cases.tolist() == matcher.classes_.tolist() == ["a", "b", "bb", "c"]
     assert known.counts.tolist() == [[60, 60], [30, 30], [0, 10], [20, 20]]
     assert (known.cases[known.skeleton_cases[-len(new) :]] == "bb").all()
-    assert repr(known) == "Gallery(4 cases, 110 images, 120 skeletons)"
+    assert repr(known) == "Gallery(4 cases, 1 of them new, 110 images, 120 skeletons)"
     scores, rows = matcher.kneighbors(new, len(known.skeletons))
     np.testing.assert_array_equal(np.sort(rows), np.tile(np.arange(120), (len(new), 1)))
     added = matcher.similarity_matrix(new)  # of the drawings that joined last
@@ -165,7 +165,7 @@ def test_a_later_fit_starts_afresh(matcher, features):
 def test_thresholds_by_case_follow(matcher, features):
     X, y = features
     names = np.array(["a", "b", "c", "bb"])[y]
-    matcher.calibrate_threshold(X, names, per_case=True)
+    matcher.calibrate_threshold(1.01 * X, names, per_case=True)
     a, b, c = matcher.case_thresholds_
     matcher.add_cases(X[:1], ["bb"])
     np.testing.assert_array_equal(matcher.case_thresholds_, [a, b, matcher.threshold_, c])
@@ -265,3 +265,119 @@ def test_the_unknown_label_is_no_case(matcher, features):
     matcher.set_params(unknown_label="bb")
     with pytest.raises(ValueError, match="is one of the cases"):
         matcher.predict(X)
+
+
+# ---- named by a few drawings ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["n_pair", "binary_cross_entropy"])
+def extended(request, related):
+    """A matcher of 38 cases; images of them that it has not seen, and rows of two new cases."""
+    X, y = related
+    known = y > 1
+    matcher = PairMatcher(loss=request.param, max_epochs=20, random_state=0).fit(X[known], y[known])
+    rng = np.random.default_rng(1)
+    held_out = X[known] + 0.3 * rng.normal(size=X[known].shape).astype(np.float32)
+    return matcher, held_out, {case: X[y == case] for case in (0, 1)}
+
+
+def fresh(extended):
+    return copy.deepcopy(extended[0]), *extended[1:]
+
+
+@pytest.mark.parametrize("false_alarm", [0.0, 0.1, 0.25])
+def test_an_added_case_takes_as_many_known_images_as_it_may(extended, false_alarm):
+    matcher, held_out, new = fresh(extended)
+    matcher.add_cases(new[0], [0] * 6)
+    before = (matcher.predict(new[0]) == 0).mean()
+    assert matcher.new_case_offsets_.tolist() == [0] * 39
+    assert matcher.calibrate_new_cases(held_out, false_alarm=false_alarm) is matcher
+    allowed = int(false_alarm * len(held_out))
+    assert (matcher.predict(held_out) == 0).sum() == allowed
+    assert (matcher.predict(new[0]) == 0).mean() >= before
+    matcher.new_case_offsets_[0] += 1e-3 + 2e-6  # the largest: a bit more takes another
+    lead = np.sort(matcher.judge_.lead_of_known(matcher.embed_images(held_out))[:, 0])
+    assert lead[allowed] < matcher.new_case_offsets_[0]
+
+
+def test_images_of_a_new_case_are_found(extended):
+    matcher, held_out, new = fresh(extended)
+    matcher.calibrate_new_cases(held_out, false_alarm=0.1)
+    assert matcher.new_case_offsets_ is None  # there is none yet
+    matcher.add_cases(new[0], [0] * 6)
+    first = matcher.new_case_offsets_[0]
+    matcher.add_cases(new[1], [1] * 6)
+    assert matcher.new_case_offsets_[0] == first and matcher.new_case_offsets_[1] > 0
+    found = [(matcher.predict(rows) == case).mean() for case, rows in new.items()]
+    assert min(found) > 0.6
+    for rows in (held_out, *new.values()):
+        proba = matcher.predict_proba(rows)
+        np.testing.assert_array_equal(matcher.classes_[proba.argmax(axis=1)], matcher.predict(rows))
+        np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
+    assert "40 cases, 2 of them new" in repr(matcher.gallery_)
+
+
+def test_what_was_added_leaves_nothing_behind(extended):
+    matcher, held_out, new = fresh(extended)
+    before = matcher.decision_function(held_out), matcher.novelty_score(held_out)
+    matcher.calibrate_new_cases(held_out).add_cases(new[0], [0] * 6).remove_cases([0])
+    assert matcher.new_case_offsets_ is None
+    np.testing.assert_array_equal(matcher.decision_function(held_out), before[0])
+    np.testing.assert_array_equal(matcher.novelty_score(held_out), before[1])
+    known = matcher.classes_[0]
+    matcher.add_cases(new[0], [known] * 6)  # more drawings of a case that has images
+    assert matcher.new_case_offsets_ is None
+
+
+def test_known_cases_that_went_and_come_back_by_drawings_are_new(extended):
+    matcher, held_out, new = fresh(extended)
+    case = matcher.classes_[5]
+    matcher.calibrate_new_cases(held_out).remove_cases([case])
+    matcher.add_cases(new[0], [case] * 6)
+    assert np.flatnonzero(matcher.new_case_offsets_).tolist() == [5]
+
+
+def test_what_an_added_case_explains_is_not_unknown(extended):
+    matcher, held_out, new = fresh(extended)
+    matcher.set_params(unknown_label=-1).calibrate_novelty(held_out)
+    before = matcher.novelty_score(new[0])
+    matcher.add_cases(new[0], [0] * 6).calibrate_new_cases(held_out)
+    assert (matcher.novelty_score(new[0]) <= before + 1e-6).all()
+    assert (matcher.predict(new[0]) == 0).mean() > 0.6
+
+
+def test_offsets_are_of_one_fit_and_survive_a_pickle(extended, related):
+    matcher, held_out, new = fresh(extended)
+    matcher.calibrate_new_cases(held_out).add_cases(new[0], [0] * 6)
+    again = pickle.loads(pickle.dumps(matcher))
+    np.testing.assert_array_equal(
+        again.decision_function(held_out), matcher.decision_function(held_out)
+    )
+    X, y = related
+    again.set_params(max_epochs=1).fit(X, y)
+    assert again.new_case_offsets_ is again.new_case_images_ is None
+
+
+@pytest.mark.parametrize("false_alarm", [1.0, -0.1, "0.1", None, np.nan])
+def test_odd_false_alarms(extended, false_alarm):
+    matcher, held_out, _ = extended
+    with pytest.raises((ValueError, TypeError), match="false_alarm must be"):
+        matcher.calibrate_new_cases(held_out, false_alarm=false_alarm)
+
+
+def test_calibrations_refuse_images_that_are_known(extended, related):
+    matcher, held_out, _ = fresh(extended)
+    X, y = related
+    X, y = X[y > 1], y[y > 1]
+    held_out = np.concatenate([X[3:5], held_out])
+    message = r"2 of 230 images are known from fit \(rows 0, 1\)"
+    with pytest.raises(ValueError, match=message):
+        matcher.calibrate_new_cases(held_out)
+    with pytest.raises(ValueError, match=message):
+        matcher.calibrate_novelty(held_out)
+    with pytest.raises(ValueError, match=message):
+        matcher.calibrate_probabilities(held_out, np.append(y[3:5], y))
+    with pytest.raises(ValueError, match=message):
+        matcher.calibrate_threshold(held_out, np.append(y[3:5], y))
+    with pytest.raises(NotFittedError):
+        PairMatcher().calibrate_new_cases(held_out)

@@ -245,12 +245,17 @@ def test_labels_keep_their_type(rows, path, labels):
 def test_calibrated_thresholds_and_added_cases(rows, path):
     X, y = rows
     fitted = PairMatcher(unknown_label=-1, **FEW).fit(X, y)
-    fitted.calibrate_threshold(X, y, per_case=True).calibrate_probabilities(X, y)
-    fitted.calibrate_novelty(X, false_alarm=0.2)
-    fitted.add_cases(X[:2], [9, 9]).remove_cases([1])
+    others = 1.01 * X
+    fitted.calibrate_threshold(others, y, per_case=True).calibrate_probabilities(others, y)
+    fitted.calibrate_novelty(others, false_alarm=0.2)
+    fitted.add_cases(X[:2], [9, 9]).remove_cases([1]).calibrate_new_cases(others, false_alarm=0.3)
     loaded = reload(fitted, path)
     assert_same(loaded, fitted, X)
-    assert loaded.add_cases(X[:2], [5, 5]).classes_.tolist() == [0, 2, 5, 9]
+    np.testing.assert_array_equal(loaded.new_case_offsets_, fitted.new_case_offsets_)
+    for matcher in (loaded, fitted):
+        assert matcher.add_cases(X[2:4], [5, 5]).classes_.tolist() == [0, 2, 5, 9]
+    assert loaded.new_case_offsets_[[2, 3]].all() and not loaded.new_case_offsets_[:2].any()
+    assert_same(loaded, fitted, X)
 
 
 def test_names_of_columns_and_the_type_of_output(rows, path):

@@ -160,6 +160,7 @@ def test_nothing_given(more_drawings):
 def test_thresholds_of_two_sets(more_drawings):
     matcher = fit(*more_drawings)
     images, y_images, skeletons, y_skeletons = more_drawings
+    images = 1.01 * images  # those of fit are refused
     matcher.calibrate_threshold(images, skeletons, y_images, y_skeletons)
     threshold = matcher.threshold_
     matcher.calibrate_threshold(images, skeletons, y_images, y_skeletons=y_skeletons)
