@@ -272,7 +272,7 @@ class Decisions:
 
         `classes_` and all that is named follow; the layers stay as they are. A later `fit` starts
         afresh. Images are hardly named by a new case before `calibrate_new_cases` has raised its
-        scores to those of the others.
+        scores to those of the others; under `early_stopping`, the images held out do so at once.
 
         Parameters
         ----------

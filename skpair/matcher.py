@@ -37,6 +37,8 @@ from .storage.checkpoint import Checkpoint
 
 #: Rows that set the thresholds in `fit`, at most.
 _THRESHOLD_ROWS = 500
+#: Share of the images held out that a case which is added later may take.
+_TAKEN = 0.1
 
 
 class PairMatcher(
@@ -186,7 +188,8 @@ class PairMatcher(
         What is added to the scores of images for cases that were added, 0 for others; None where
         there are none. `calibrate_new_cases` sets it.
     new_case_images_, new_case_false_alarm_ : ndarray of shape (n, embedding_dim) and float, or None
-        By which images, embedded, and for which share of them it does so.
+        By which images, embedded, and for which share of them it does so. Under `early_stopping`,
+        `fit` leaves the images that it held out here, and a share of 0.1.
     learned_with_ : dict
         Values in `fit` of the parameters that decide what is learned; `set_params` may have changed
         them since.
@@ -500,8 +503,9 @@ class PairMatcher(
         self.temperature_ = self.pair_temperature_ = temperature
         self.prior_ = thresholds.as_prior(self.prior, np.bincount(split.codes["image"]))
         self.threshold_ = counts.best_threshold()
-        self.case_thresholds_ = self.new_case_offsets_ = self.new_case_images_ = None
-        self.new_case_false_alarm_ = None
+        self.case_thresholds_ = self.new_case_offsets_ = None
+        self.new_case_images_ = None if none_held_out else embedded[0]
+        self.new_case_false_alarm_ = None if none_held_out else _TAKEN
         self.novelty_threshold_ = thresholds.best_novelty_threshold(novelty, 0.05)
         self.__dict__.pop("calibration_error_", None)  # of an earlier fit
 

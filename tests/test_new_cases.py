@@ -381,3 +381,15 @@ def test_calibrations_refuse_images_that_are_known(extended, related):
         matcher.calibrate_threshold(held_out, np.append(y[3:5], y))
     with pytest.raises(NotFittedError):
         PairMatcher().calibrate_new_cases(held_out)
+
+
+def test_images_held_out_raise_what_is_added(related):
+    X, y = related
+    known = y > 1
+    matcher = PairMatcher(early_stopping=True, validation_fraction=0.4, random_state=0)
+    matcher.fit(X[known], y[known])
+    assert len(matcher.new_case_images_) == 91 and matcher.new_case_false_alarm_ == 0.1
+    matcher.add_cases(X[y == 0], [0] * 6)
+    assert matcher.new_case_offsets_[0] > 0
+    lead = matcher.judge_.lead_of_known(matcher.new_case_images_)[:, 0]
+    assert (lead < matcher.new_case_offsets_[0]).sum() == 9
