@@ -49,7 +49,8 @@ def originals():
     few = {"max_epochs": 1, "embedding_dim": 4, "random_state": 0}
     names = np.array(["ant", "bee", "wasp"])
     plain = PairMatcher(hidden_dims=(3,), early_stopping=True, **few).fit(X, names[y])
-    plain.calibrate_probabilities(X, names[y]).calibrate_threshold(X, names[y], per_case=True)
+    plain.calibrate_probabilities(1.01 * X, names[y])
+    plain.calibrate_threshold(1.01 * X, names[y], per_case=True)
     pairwise = PairMatcher(loss="binary_cross_entropy", **few).fit(X, y)
     towers = PairMatcher(PairEncoder(max_epochs=1), training="fine_tune", **few)
     towers.fit(X, names.astype(object)[y])

@@ -32,7 +32,9 @@ if __name__ == "__main__":
     few = {"max_epochs": 2, "embedding_dim": 4, "random_state": 0, "device": "cpu"}
     X = (rng.normal(size=(30, 8)) + 3 * np.eye(8)[y] + 3 * np.eye(8)[y + 4]).astype(np.float32)
     matcher = PairMatcher(hidden_dims=(3,), unknown_label="none", **few).fit(X, names)
-    matcher.calibrate_probabilities(X, names).calibrate_threshold(X, names, per_case=True)
+    others = 1.01 * X  # those of fit are refused
+    matcher.calibrate_probabilities(others, names)
+    matcher.calibrate_threshold(others, names, per_case=True)
     write(f"features_format{sealed.FORMAT}", matcher, X)
     pictures = rng.integers(0, 100, size=(30, 2, 6, 6)).astype(np.uint8)
     pictures[np.arange(30), :, y] += 150
