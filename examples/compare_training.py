@@ -235,7 +235,9 @@ def two_sets(report, n_images=500):
         delayed(score_two_sets)(images, drawings, y_images, y_drawings, *split) for split in folds
     )
     rows = pd.DataFrame(Parallel(N_JOBS)(jobs))
-    means = pd.concat([rows[way].apply(pd.Series).mean() for way in rows], axis=1, keys=rows).T
+    means = pd.concat(
+        [rows[way].apply(pd.Series).mean() for way in rows], axis=1, keys=list(rows)
+    ).T
     title = f"{n_images} photographs and {len(drawings)} drawings of 8 cases"
     report.table("two_sets", f"{title}; means over 5 x 2 folds", means)
 

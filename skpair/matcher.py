@@ -301,8 +301,9 @@ class PairMatcher(
             Rows of pairs: pixels (n, C + 1, H, W), files (n, 2) or features (n, p); or images,
             followed by skeletons and cases: ``fit(X_img, X_skel, y)`` where row i of both is a
             pair, ``fit(X_img, X_skel, y_img, y_skel)`` for two sets of any size that hold the same
-            cases. Of rows that hold the same picture of a case, it counts once. (While two sets
-            are read, the smaller one is repeated to the length of the larger.)
+            cases. Of rows that hold the same picture of a case (the same numbers, or path), it
+            counts once. Sets that are given apart have no names of columns. (While two sets are
+            read, the smaller one is repeated to the length of the larger.)
         y : array-like of shape (n,)
             Case of each row.
         *rest : array-like
@@ -526,6 +527,7 @@ class PairMatcher(
         """What is known, and how it decides, by the attributes and parameters of this moment."""
         check_is_fitted(self)
         check_number("temperature", self.temperature, Real, 0, low_allowed=False)
+        check_prior(self.prior_, len(self.classes_))  # it may be set by hand
         fitted_temperature = temperature_of(self.loss_, self.learned_with_["temperature"])
         return Judge(
             self.layers_,
@@ -536,7 +538,7 @@ class PairMatcher(
             threshold=self.threshold_,
             case_thresholds=self.case_thresholds_,
             novelty_threshold=self.novelty_threshold_,
-            offsets=prior_offsets(self.prior_, fitted_temperature),
+            offsets=prior_offsets(np.asarray(self.prior_, float), fitted_temperature),
             raised=self.new_case_offsets_,
             unknown_label=self.unknown_label,
             **self._judging(),

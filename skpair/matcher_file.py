@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from numbers import Real
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import clone
 from torch import nn
@@ -70,7 +71,7 @@ def describe(matcher):
         "history": describe_history(matcher.history_),
         "token": known.token,
         "dropout": matcher.dropout_,
-        "prior": matcher.prior_.tolist(),
+        "prior": np.asarray(matcher.prior_, float).tolist(),
         "new_case_false_alarm": matcher.new_case_false_alarm_,
         "output": getattr(matcher, "_sklearn_output_config", {}).get("transform"),
     }
@@ -123,6 +124,8 @@ def _describe_parameters(values, prefix, modules, left_out):
             described[name] = _describe_parameters(inner, f"{name}__", modules, left_out)
         elif isinstance(value, nn.Module):
             modules[prefix + name] = value
+        elif isinstance(value, pd.Series):
+            described[name] = to_json(value.to_numpy())
         elif name in _NEVER_SAVED and value is not None:
             left_out.append(prefix + name)
         else:

@@ -275,7 +275,8 @@ def test_controls_learn_from_each_row_of_two_sets_once(which, request):
         ([0, 0, 1, np.nan], [0, 1, np.nan], "y_images holds missing labels, first in row 3"),
         ([0, 0, 1, 1], list("001"), "y_skeletons must be of the kind of the cases, whole numbers"),
         (["a", "a", None, "b"], ["a", "b", "b"], "y_images holds missing labels, first in row 2"),
-        ([0, 0, 1, 1], [0, 1], "inconsistent numbers of samples"),
+        ([0, 0, 1, 1], [0, 1], "y_skeletons must hold a case for each of the 3 skeletons"),
+        (None, [0, 1, 1], "y_images must hold a case for each of the 4 images"),
         ([0, 0, 2, 1], [0, 1, 1], "images but no skeleton: .2."),
     ],
 )

@@ -73,12 +73,14 @@ def paired_similarity(images, skeletons, loss=None):
 
 
 def _as_ids(ids):
-    """Turn ids into an object array of int and str."""
+    """Turn ids into an array: of int if all are, else of objects, int and str."""
     values = np.empty(len(ids), dtype=object)
     values[:] = [id_.item() if isinstance(id_, np.generic) else id_ for id_ in ids]
     odd = [id_ for id_ in values if type(id_) not in (int, str)]
     if odd:
         raise ValueError(f"ids must be int or str, got {odd[0]!r}.")
+    if all(type(id_) is int and abs(id_) < 2**63 for id_ in values):
+        return values.astype(np.int64)  # which index the rows of `fit`
     return values
 
 
@@ -179,7 +181,7 @@ class Gallery:
             The new skeletons come last.
         """
         if ids is None:
-            taken = [id_ for id_ in self.skeleton_ids if isinstance(id_, int)]
+            taken = [id_ for id_ in self.skeleton_ids.tolist() if isinstance(id_, int)]
             first = 1 + max(taken, default=-1)
             ids = range(first, first + len(skeletons))
         ids = _as_ids(ids)
@@ -194,7 +196,7 @@ class Gallery:
             np.concatenate([self.skeletons, skeletons]),
             np.concatenate([moved[self.skeleton_cases], np.searchsorted(cases, labels)]),
             self.image_ids,
-            np.concatenate([self.skeleton_ids, ids]),
+            [*self.skeleton_ids.tolist(), *ids.tolist()],
             self.token,
         )
 

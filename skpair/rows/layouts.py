@@ -13,7 +13,6 @@ from pandas.api.types import is_numeric_dtype
 from sklearn.utils import (
     _safe_indexing,
     check_array,
-    check_consistent_length,
     check_random_state,
 )
 
@@ -210,8 +209,16 @@ def pair_up(images, y_images, skeletons, y_skeletons, *, random_state=None, retu
     array(['A.png', 'B.png', 'A.png'], dtype=object)
     """
     images, skeletons = as_table(images), as_table(skeletons)
-    check_consistent_length(images, y_images)
-    check_consistent_length(skeletons, y_skeletons)
+    for name, part, labels in (
+        ("images", images, y_images),
+        ("skeletons", skeletons, y_skeletons),
+    ):
+        if np.ndim(labels) != 1 or len(labels) != len(part):
+            raise ValueError(
+                f"y_{name} must hold a case for each of the {len(part)} {name}, which it follows: "
+                "pair_up(images, y_images, skeletons, y_skeletons); it has the shape "
+                f"{np.shape(labels)}."
+            )
     if not len(images) or not len(skeletons):
         raise ValueError(
             f"There are {len(images)} images and {len(skeletons)} skeletons; every case needs one "

@@ -1,6 +1,7 @@
 """How frequent the cases are taken to be when an image is named."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 from sklearn.base import clone
@@ -139,3 +140,20 @@ def test_it_is_searched_and_cloned(features):
     result = compare({"n_pair": (PairMatcher(max_epochs=1), grid)}, X, y, cv=2, random_state=0)
     assert set(result.fits["params"].iloc[0]) == {"prior", "dropout"}
     assert clone(PairMatcher(prior="empirical")).prior == "empirical"
+
+
+def test_a_prior_that_is_set_later(blurred, tmp_path):
+    X, _ = blurred
+    matcher = fit(blurred, prior=pd.Series([0.4, 0.3, 0.2, 0.1]))
+    expected = matcher.predict_proba(X)
+    for prior in ([0.4, 0.3, 0.2, 0.1], pd.Series([0.4, 0.3, 0.2, 0.1], index=list("abcd"))):
+        matcher.prior_ = prior
+        np.testing.assert_array_equal(matcher.predict_proba(X), expected)
+        matcher.save(tmp_path / "matcher")
+        loaded = PairMatcher.load(tmp_path / "matcher")
+        assert np.array_equal(loaded.prior, matcher.prior) and not loaded.left_out_
+        np.testing.assert_array_equal(loaded.predict_proba(X), expected)
+    for prior in ([0.5, 0.5], [np.nan, 0.5, 0.3, 0.2], [-0.1, 0.6, 0.3, 0.2], None, [1.0]):
+        matcher.prior_ = prior
+        with pytest.raises(ValueError, match="prior (holds|must be)"):
+            matcher.predict(X)
