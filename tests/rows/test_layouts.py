@@ -328,7 +328,7 @@ def test_pair_up_takes_pixels_of_two_sizes():
 def test_pair_up_names_the_cases_without_drawing():
     with pytest.raises(ValueError, match=r"no skeleton: \['dark'\]"):
         pair_up(photographs(), CASES, lines(1), ["light"])
-    with pytest.raises(ValueError, match="inconsistent numbers"):
+    with pytest.raises(ValueError, match="a case for each of the 6 images"):
         pair_up(photographs(), CASES[:5], lines(1), ["light"])
 
 
