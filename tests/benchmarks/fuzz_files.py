@@ -48,7 +48,7 @@ def originals():
     X = (rng.normal(size=(24, 8)) + 3 * np.eye(8)[y]).astype(np.float32)
     few = {"max_epochs": 1, "embedding_dim": 4, "random_state": 0}
     names = np.array(["ant", "bee", "wasp"])
-    plain = PairMatcher(hidden_dims=(3,), early_stopping=True, **few).fit(X, names[y])
+    plain = PairMatcher(hidden_dims=(8,), early_stopping=True, **few).fit(X, names[y])
     plain.calibrate_probabilities(1.01 * X, names[y])
     plain.calibrate_threshold(1.01 * X, names[y], per_case=True)
     pairwise = PairMatcher(loss="binary_cross_entropy", **few).fit(X, y)
