@@ -11,6 +11,8 @@ Recognition in the Wild", ECCV 2016.
 
 import numpy as np
 
+from .thresholds import count_allowed
+
 
 def lead_of_known(logits, is_new):
     """Say by how much the best known case is ahead of each new one.
@@ -45,6 +47,5 @@ def offset_of(lead, false_alarm):
     float
         A bit less than the lead of an image that it must not take.
     """
-    n_taken = int(false_alarm * len(lead) + 1e-9)  # 0.1 * 30 is a little more than 3
-    first_kept = np.sort(lead)[n_taken]
+    first_kept = np.sort(lead)[count_allowed(false_alarm, len(lead))]
     return float(first_kept - 1e-6 * max(1.0, abs(first_kept)))

@@ -137,8 +137,12 @@ def best_novelty_threshold(novelty, false_alarm):
     -------
     float
     """
-    n_above = int(false_alarm * len(novelty) + 1e-9)  # 0.1 * 30 is a little more than 3
-    return float(np.sort(novelty)[len(novelty) - 1 - n_above])
+    return float(np.sort(novelty)[len(novelty) - 1 - count_allowed(false_alarm, len(novelty))])
+
+
+def count_allowed(share, n):
+    """Count how many of n rows are no more than a share of them, in [0, 1)."""
+    return int(share * n + 1e-9)  # 0.29 * 100 is a little less than 29
 
 
 def as_prior(prior, counts):

@@ -57,7 +57,8 @@ def check_prior(prior, n_cases=None):
         values = np.asarray(prior, dtype=float)
     except (TypeError, ValueError):
         values = np.array(np.nan)
-    if values.ndim != 1 or not (values > 0).all() or not np.isclose(values.sum(), 1):
+    # a judge asks for each image: np.isclose, which is this, takes as long as naming it
+    if values.ndim != 1 or not (values > 0).all() or not abs(values.sum() - 1) <= 1.001e-5:
         raise ValueError(
             "prior must be 'uniform', 'empirical', 'auto' or a probability above 0 for each case, "
             f"which sum to one; got {prior!r}."
