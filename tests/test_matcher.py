@@ -169,7 +169,9 @@ def test_pair_proba_is_the_chance_of_a_shared_case(fitted, features):
     # with a gallery of skeletons alone, and skeletons as queries, the case of each is its softmax
     scores = fitted.embed_skeletons(X[:3]) @ prototypes(fitted).T
     skeleton = softmax(scores / fitted.temperature)
-    np.testing.assert_allclose(given, fitted.predict_proba(X)[:5] @ skeleton.T, rtol=1e-4)
+    np.testing.assert_allclose(
+        given, fitted.predict_proba(X)[:5] @ skeleton.T, rtol=1e-4, atol=1e-6
+    )
 
 
 def softmax(x):
@@ -210,8 +212,10 @@ def test_kneighbors_are_the_most_similar_known_skeletons(fitted, features):
     X, y = features
     scores, indices = fitted.kneighbors(X[:6], n_neighbors=3)
     similarity = fitted.similarity_matrix(X[:6], X)
-    np.testing.assert_allclose(scores, -np.sort(-similarity, axis=1)[:, :3], rtol=1e-4)
-    np.testing.assert_allclose(np.take_along_axis(similarity, indices, 1), scores, rtol=1e-4)
+    np.testing.assert_allclose(scores, -np.sort(-similarity, axis=1)[:, :3], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        np.take_along_axis(similarity, indices, 1), scores, rtol=1e-4, atol=1e-6
+    )
     with pytest.raises(ValueError, match="n_neighbors must be >= 1 and <= 120"):
         fitted.kneighbors(X, n_neighbors=121)
 

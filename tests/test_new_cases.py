@@ -78,7 +78,7 @@ def test_the_gallery_can_be_read(matcher, features):
     np.testing.assert_array_equal(np.sort(rows), np.tile(np.arange(120), (len(new), 1)))
     added = matcher.similarity_matrix(new)  # of the drawings that joined last
     np.testing.assert_allclose(
-        np.take_along_axis(scores, rows.argsort(), axis=1)[:, 110:], added, rtol=1e-5
+        np.take_along_axis(scores, rows.argsort(), axis=1)[:, 110:], added, rtol=1e-5, atol=1e-6
     )
 
 

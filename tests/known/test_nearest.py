@@ -60,7 +60,7 @@ def test_real_numbers_in_blocks_of_the_real_size():
     gallery = RNG.normal(size=(20_000, 16)).astype(np.float32)
     scores, rows = top_k(queries, gallery, 10)
     expected, order = sorted_search(queries, gallery, 10)
-    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-6)
     assert (rows == order).mean() > 0.999
 
 

@@ -52,8 +52,10 @@ def test_images_by_skeletons(index, features, matcher):
     assert found["rank"].tolist() == [1, 2, 3, 4] * 7
     similarity = matcher.similarity_matrix(X, X[:7])  # (images, skeletons)
     best = -np.sort(-similarity, axis=0)[:4].T.ravel()
-    np.testing.assert_allclose(found["score"], best, rtol=1e-5)
-    np.testing.assert_allclose(found["score"], similarity[found["id"], found["query"]], rtol=1e-5)
+    np.testing.assert_allclose(found["score"], best, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        found["score"], similarity[found["id"], found["query"]], rtol=1e-5, atol=1e-6
+    )
     assert found["score"].dtype == np.float32 and found["id"].dtype == np.int64
     assert found["case"].tolist() == matcher.predict(X[found["id"]]).tolist()
     np.testing.assert_array_equal(found["depth"], found["id"] / 2)
@@ -69,7 +71,9 @@ def test_skeletons_by_images(index, features, matcher):
     row = found["id"].str.extract(r"skéleton '(\d+)'")[0].astype(int)
     assert sorted(row[:20]) == list(range(20))
     similarity = matcher.similarity_matrix(X[5:8], X[:20])
-    np.testing.assert_allclose(found["score"], similarity[found["query"], row], rtol=1e-5)
+    np.testing.assert_allclose(
+        found["score"], similarity[found["query"], row], rtol=1e-5, atol=1e-6
+    )
     assert (found.groupby("query")["score"].diff().dropna() <= 0).all()
     # layers that learned for a moment name most skeletons rightly
     assert (found["case"].to_numpy() == y[row]).mean() > 0.8
