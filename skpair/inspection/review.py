@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from ..checks import as_labels, check_number
 from ..matcher import PairMatcher
 from ..metrics import last_step
+from ..rows.reading import image_half
 
 
 def review(matcher, X, y=None, *, n_cases=3, cv=None, n_jobs=None):
@@ -163,8 +164,9 @@ def _judge(estimator, X, y, n_cases):
         raise TypeError(
             f"review asks for an estimator that ends in a PairMatcher, got {estimator}."
         )
-    images, judge = matcher.embed_images(X), matcher.judge_
-    proba, novelty = judge.proba(judge.score(images, "image")), judge.novelty(images)
+    judge, (encoded,) = matcher.judge_, matcher.encode_halves(image_half(matcher, X))
+    images = judge.embed(encoded)
+    proba = judge.proba(judge.score(images, "image"))
     table = pd.DataFrame(index=pd.RangeIndex(len(proba), name="row"))
     if y is not None:
         table["label"] = y
@@ -175,7 +177,7 @@ def _judge(estimator, X, y, n_cases):
         table[f"case_{place + 1}"] = matcher.classes_[order[:, place]]
         table[f"proba_{place + 1}"] = best[:, place]
     table["margin"] = best[:, 0] - best[:, 1]
-    table["novelty"] = novelty
+    table["novelty"] = judge.novelty(images, judge.foreign(encoded))
     return table
 
 

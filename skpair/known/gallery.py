@@ -265,19 +265,21 @@ class Gallery:
                 n_kinds[c] += 1
         return total / n_kinds
 
-    def nearest_similarity(self, images, *, kinds, loss=None, own_rows=None):
-        """Compare image embeddings with the known example that each is most similar to.
+    def nearest_similarity(self, queries, kind="image", *, kinds, loss=None, own_rows=None):
+        """Compare embeddings with the known example that each is most similar to.
 
         Parameters
         ----------
-        images : ndarray of shape (n, d), float32
+        queries : ndarray of shape (n, d), float32
             Embeddings.
+        kind : {"image", "skeleton"}
+            Of what.
         kinds : {"images", "skeletons", "both"}
             Which known examples.
         loss : nn.Module or None
-            A loss with `pair_logits` compares images with the known skeletons itself.
+            A loss with `pair_logits` compares them with the known examples of the other kind.
         own_rows : ndarray of shape (n,), int, or None
-            The known image that each of `images` is itself, if it is: it does not count.
+            The known example that each of `queries` is itself, if it is: it does not count.
 
         Returns
         -------
@@ -285,12 +287,21 @@ class Gallery:
             Similarities, or logits.
         """
         if hasattr(loss, "pair_logits"):
-            return _max_similarity(images, self.skeletons, loss=loss)
-        highest = np.full(len(images), -np.inf, np.float32)
+            return self._highest_logit(queries, kind, loss)
+        highest = np.full(len(queries), -np.inf, np.float32)
+        own_kind = self.images if kind == "image" else self.skeletons
         for known, _ in self._known(kinds):
-            own = own_rows if known is self.images else None
-            np.maximum(highest, _max_similarity(images, known, own), out=highest)
+            own = own_rows if known is own_kind else None
+            np.maximum(highest, _max_similarity(queries, known, own), out=highest)
         return highest
+
+    def _highest_logit(self, queries, kind, loss):
+        """Compare with the nearest known example of the other kind by the loss itself: (n,)."""
+        if kind == "image":
+            return _max_similarity(queries, self.skeletons, loss=loss)
+        step = max(1, _BLOCK // max(1, len(self.images)))
+        blocks = np.split(queries, range(step, len(queries), step))
+        return np.concatenate([similarity(self.images, part, loss).max(axis=0) for part in blocks])
 
     def _check_known(self, kinds):
         if kinds == "both":

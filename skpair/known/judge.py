@@ -1,8 +1,9 @@
 """The judge: what is known after `fit`, and how it decides."""
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 import numpy as np
+import torch
 from scipy.special import expit, softmax
 from torch import nn
 
@@ -10,11 +11,13 @@ from ..checks import as_labels, check_choice
 from ..learning.devices import resolve_device, resolve_precision
 from ..learning.encoding import check_finite, encode
 from . import new_cases
-from .gallery import Gallery, nearest, paired_similarity, similarity
+from .gallery import Gallery, nearest, paired_similarity, similarity, unit
 from .thresholds import PairCounts
 
 #: Pairs whose probabilities are held at once while they are counted.
 _PAIRS_AT_ONCE = 2**22
+#: Encodings whose distances are held at once.
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,8 @@ class Judge:
         The same for images named each case.
     novelty_threshold : float or None
         Novelty above which an image counts as unknown.
+    familiar : dict of str to Familiar
+        What the encodings of each kind tell of foreign pictures; none where nothing is known.
     offsets : ndarray of shape (n_cases,) or None
         What the prior adds to the logits of images, see `prior_offsets`; None adds nothing.
     raised : ndarray of shape (n_cases,) or None
@@ -68,6 +73,7 @@ class Judge:
     threshold: float | None = None
     case_thresholds: np.ndarray | None = None
     novelty_threshold: float | None = None
+    familiar: dict = field(default_factory=dict)
     offsets: np.ndarray | None = None
     raised: np.ndarray | None = None
     unknown_label: object = None
@@ -100,6 +106,26 @@ class Judge:
         check_finite(square[:, None], half.kind, half.rows)
         return embedded
 
+    def standardize(self, half):
+        """Bring encodings (a `Half` of features) to what the layer of their kind learns from."""
+        standardize = getattr(self.layers, half.kind).standardize
+        with torch.inference_mode():
+            return standardize(torch.from_numpy(half.read(slice(None)))).numpy()
+
+    def foreign(self, half):
+        """Say how far encodings are from all that is known, on the scale of novelty: (n,) float32.
+
+        None where that is not known: of what was fitted by an earlier version.
+        """
+        familiar = self.familiar.get(half.kind)
+        if familiar is None:
+            return None
+        blocks = range(0, len(half), _ROWS_AT_ONCE)
+        rows = (half.take(slice(start, start + _ROWS_AT_ONCE)) for start in blocks)
+        return familiar.novelty(
+            np.concatenate([familiar.signs(self.standardize(part)) for part in rows])
+        )
+
     # ---- cases -----------------------------------------------------------------------------------
 
     def score(self, queries, kind):
@@ -121,13 +147,16 @@ class Judge:
         """Choose the case of queries: (n,) positions in `cases`."""
         return self.logits(self.score(queries, kind), kind).argmax(axis=1)
 
-    def name(self, queries, kind):
-        """Name the case of queries: (n,) labels; novelty is known of images only."""
+    def name(self, queries, kind, foreign=None):
+        """Name the case of queries: (n,) labels; skeletons are never unknown.
+
+        `foreign`, (n,), is what their encodings say, where these are at hand.
+        """
         names = self.cases[self.choose(queries, kind)]
         if self.unknown_label is None or kind == "skeleton":
             return names
         unknown = as_unknown_label(self.unknown_label, self.cases)
-        return np.where(self.novelty(queries) > self.novelty_threshold, unknown, names)
+        return np.where(self.novelty(queries, foreign) > self.novelty_threshold, unknown, names)
 
     def logits(self, scores, kind="image"):
         """Turn the scores of cases, (n, n_cases), into what a softmax takes.
@@ -164,21 +193,50 @@ class Judge:
         temperature = self.temperature if temperature is None else temperature
         return _softmax(self.logits(scores) / temperature)
 
-    def novelty(self, images, own_rows=None):
-        """Say how far images are from all that is known: (n,) float32.
+    def novelty(self, queries, foreign=None, *, kind="image", own_rows=None):
+        """Say how far queries are from all that is known: (n,) float32.
 
-        `own_rows` are the known images that they are themselves, if they are: they do not count.
+        The larger of what embeddings and encodings (`foreign`, (n,)) say; of what is named a case
+        that was added, no encodings are known, and it is what embeddings say. `own_rows` are the
+        known examples that the queries are themselves, if they are: these do not count.
         """
         check_comparison(self.kinds, self.aggregate, self.compares_itself)
         highest = self.gallery.nearest_similarity(
-            images, kinds=self.kinds, loss=self.loss, own_rows=own_rows
+            queries, kind, kinds=self.kinds, loss=self.loss, own_rows=own_rows
         )
         novelty = 1 - (expit(highest) if self.compares_itself else highest)
-        if self.raised is None:
+        is_new = self.gallery.is_new
+        if self.raised is not None and kind == "image":
+            # on the scale of the others, an added case may explain what none of its drawings does
+            scores = replace(self, offsets=None).decide(self.score(queries, kind))
+            novelty = np.minimum(novelty, 1 - scores[:, is_new].max(axis=1))
+        if foreign is None:
             return novelty
-        # on the scale of the others, an added case may explain what is near none of its drawings
-        scores = replace(self, offsets=None).decide(self.score(images, "image"))
-        return np.minimum(novelty, 1 - scores[:, self.gallery.is_new].max(axis=1))
+        foreign = np.maximum(novelty, foreign)
+        if not is_new.any():
+            return foreign
+        return np.where(is_new[self.choose(queries, kind)], novelty, foreign)
+
+    def double_of(self, skeletons):
+        """Name the known case that most of these skeletons, of one case, can hardly be told from.
+
+        They are nearer to the mean of its skeletons than to that of one another. None where they
+        are not, where there is one only, and of a loss that compares pairs itself.
+        """
+        if self.compares_itself or len(skeletons) < 2:
+            return None
+        normalize = self.layers.image.normalize
+        to_known = self.gallery.case_similarity(
+            skeletons, kinds="skeletons", aggregate="mean", normalize=normalize
+        )
+        others = (skeletons.sum(axis=0) - skeletons) / (len(skeletons) - 1)
+        others = unit(others) if normalize else others
+        nearest = np.where(
+            to_known.max(axis=1) >= (skeletons * others).sum(axis=1), to_known.argmax(axis=1), -1
+        )
+        case, count = np.unique(nearest, return_counts=True)
+        case, count = case[count.argmax()], count.max()
+        return self.cases[case] if case >= 0 and count > len(skeletons) / 2 else None
 
     # ---- pairs -----------------------------------------------------------------------------------
 

@@ -100,9 +100,10 @@ def check_matching(settings, encoder):
     if not isinstance(settings.early_stopping, bool | np.bool_):
         raise TypeError(f"early_stopping must be True or False, got {settings.early_stopping!r}.")
     check_number("n_iter_no_change", settings.n_iter_no_change, Integral, 1)
-    check_number(
-        "validation_fraction", settings.validation_fraction, Real, 0, low_allowed=False, high=1
-    )
+    share = settings.validation_fraction
+    check_number("validation_fraction", share, Real, 0, high=1)
+    if settings.early_stopping and not share:
+        raise ValueError("early_stopping=True needs a validation_fraction above 0, got 0.")
     if settings.training == "two_stage":
         return
     if encoder is None:

@@ -43,7 +43,7 @@ SHAPING = (
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images and skeletons: those to learn from, and those held out for early stopping.
+    """Images and skeletons: those to learn from, and those held out to judge by.
 
     By kind, "image" and "skeleton"; all are ndarrays of int.
     """
@@ -51,7 +51,7 @@ class Split:
     cases: np.ndarray  # (n_cases,)
     codes: dict  # positions of their cases in `cases`
     train: dict  # rows to learn from
-    held_out: dict  # none without early stopping
+    held_out: dict  # none where nothing needs them
     seed: int  # which drew it, and draws what follows
 
     def codes_of(self, rows):
@@ -69,10 +69,14 @@ class Learned:
     images: Half  # what the layers take: features
     skeletons: Half
     dropout: float  # that of the layers
+    background: Half | None = None  # encodings of images of no case
 
 
-def split_rows(settings, cases, codes, seed):
-    """Split images and skeletons into those to learn from and those held out for early stopping.
+def split_rows(settings, cases, codes, seed, *, learned):
+    """Split images and skeletons into those to learn from and those held out.
+
+    Rows are held out for early stopping, and where towers learn: these recognise the rows that they
+    have learned, so only others tell how far unseen ones lie from what is known.
 
     Parameters
     ----------
@@ -84,6 +88,8 @@ def split_rows(settings, cases, codes, seed):
         Positions of their cases, by kind.
     seed : int
         Draws the rows held out.
+    learned : bool
+        Whether an encoder learns from the rows.
 
     Returns
     -------
@@ -95,6 +101,8 @@ def split_rows(settings, cases, codes, seed):
         parts[kind] = rows, rows[:0]
         if settings.early_stopping:
             parts[kind] = _hold_out(settings, cases, of_kind, seed, kind)
+        elif learned and (kind == "image" or len(parts["image"][1])):
+            parts[kind] = _take_share(settings.validation_fraction, of_kind, seed)
     train, held_out = ({kind: part[i] for kind, part in parts.items()} for i in (0, 1))
     return Split(cases, codes, train, held_out, seed)
 
@@ -138,7 +146,19 @@ def _hold_out(settings, cases, codes, seed, kind):
     return np.sort(np.concatenate([train, rows[alone]])), np.sort(held_out)
 
 
-def learn(settings, encoder, halves, split, checkpoint):
+def _take_share(share, codes, seed):
+    """Split rows, such that each case whose share is half a row or more gives it, all in all."""
+    shuffled = np.random.RandomState(seed).permutation(len(codes))
+    by_case = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    by_case = by_case[(share * np.bincount(codes) >= 0.5)[codes[by_case]]]
+    held_out = by_case[np.diff(np.floor(share * np.arange(len(by_case) + 1) + 0.5)) > 0]
+    if share > 0.5 or len(np.unique(codes[held_out])) < 2:
+        held_out = held_out[:0]
+    rows = np.arange(len(codes))
+    return rows[~np.isin(rows, held_out)], np.sort(held_out)
+
+
+def learn(settings, encoder, halves, split, checkpoint, background=None):
     """Fit the encoder, if there is one, and the layers.
 
     Parameters
@@ -153,15 +173,17 @@ def learn(settings, encoder, halves, split, checkpoint):
         Which rows to learn from, and their cases.
     checkpoint : Checkpoint
         Keeps the state, and gives the seeds.
+    background : Half or None
+        Images of no case.
 
     Returns
     -------
     Learned
     """
-    checkpoint.claim(halves)
+    checkpoint.claim(halves if background is None else [*halves, background])
     images, skeletons = halves
     if encoder is not None:
-        _fit_encoder(settings, encoder, halves, split, checkpoint)
+        _fit_encoder(settings, encoder, halves, split, checkpoint, background)
         images, skeletons = _encode(encoder, halves)
     with seeded(split.seed, resolve_device(settings.device)):
         dropout = settings.dropout
@@ -172,21 +194,57 @@ def learn(settings, encoder, halves, split, checkpoint):
             dropout = choose_dropout(
                 _train_rows((images, skeletons), split), [codes["image"], codes["skeleton"]]
             )
-        layers = new_layers(settings, images.shape[0], skeletons.shape[0], dropout)
-        for half in _train_rows((images, skeletons), split):
-            rows = torch.from_numpy(half.read(slice(None)))
-            getattr(layers, half.kind).standardize.measure(rows)
-        criterion = new_criterion(settings)
+        layers, criterion = _new(settings, (images, skeletons), split, dropout)
         if settings.training != "joint":
-            rows = _rows(settings, (images, skeletons), split, settings.batch_size)
-            with one_thread():
-                net = _train(settings, layers, criterion, rows, checkpoint.stage("layers"))
+            net = _train_layers(
+                settings, layers, criterion, (images, skeletons), split, checkpoint.stage("layers")
+            )
         if settings.training != "two_stage":
             stage = checkpoint.stage("together")
             net = _train_together(settings, encoder, layers, criterion, halves, split, stage)
             encoder.set_params(memory=None)  # its towers have learned: no other fit has them
             images, skeletons = _encode(encoder, halves)
-    return Learned(layers, criterion.loss, net, images, skeletons, float(dropout))
+    if background is not None and encoder is not None:
+        (background,) = _encode(encoder, [background])
+    return Learned(layers, criterion.loss, net, images, skeletons, float(dropout), background)
+
+
+def relearn(settings, learned, split):
+    """Fit other layers on what some take, with their dropout.
+
+    Parameters
+    ----------
+    settings : PairMatcher
+        Its parameters; `early_stopping` must be false.
+    learned : Learned
+        Layers, and what they take.
+    split : Split
+        Which rows to learn from, and their cases.
+
+    Returns
+    -------
+    Learned
+    """
+    halves = learned.images, learned.skeletons
+    with seeded(split.seed, resolve_device(settings.device)):
+        layers, criterion = _new(settings, halves, split, learned.dropout)
+        net = _train_layers(settings, layers, criterion, halves, split)
+    return Learned(layers, criterion.loss, net, *halves, learned.dropout, learned.background)
+
+
+def _new(settings, halves, split, dropout):
+    """Make layers that know mean and scale of the rows to learn from, and a loss."""
+    layers = new_layers(settings, *(half.shape[0] for half in halves), dropout)
+    for half in _train_rows(halves, split):
+        rows = torch.from_numpy(half.read(slice(None)))
+        getattr(layers, half.kind).standardize.measure(rows)
+    return layers, new_criterion(settings)
+
+
+def _train_layers(settings, layers, criterion, halves, split, stage=None):
+    rows = _rows(settings, halves, split, settings.batch_size)
+    with one_thread():
+        return _train(settings, layers, criterion, rows, stage)
 
 
 def new_layers(settings, image_width, skeleton_width, dropout):
@@ -217,12 +275,14 @@ def new_criterion(settings):
 # ---- the steps of `learn` ------------------------------------------------------------------------
 
 
-def _fit_encoder(settings, encoder, halves, split, checkpoint):
+def _fit_encoder(settings, encoder, halves, split, checkpoint, background):
     rows = _train_rows(halves, split)
     codes = split.codes_of(split.train)
     joint = settings.training == "joint"
     # jointly, towers stay as they start until they learn together with the layers
-    encoder.fit_halves(*rows, codes, split.cases, checkpoint=checkpoint, learn=not joint)
+    encoder.fit_halves(
+        *rows, codes, split.cases, checkpoint=checkpoint, learn=not joint, background=background
+    )
     if joint:
         _measure_batch_norm(settings, encoder, rows)
 
@@ -254,7 +314,7 @@ def _rows(settings, halves, split, batch_size, augment=None):
         taken = [half.take(parts[half.kind]) for half in halves]
         return TrainingRows(taken, codes["image"], sampler, device, augment)
 
-    if not len(split.held_out["image"]):
+    if not settings.early_stopping:
         return rows(split.train, augment), None
     valid = rows(_validation(split), None)
     valid.batches = list(valid.batches)  # the same pairs in every epoch
@@ -307,7 +367,9 @@ def _train_together(settings, encoder, layers, criterion, halves, split, stage):
 # ---- the first stage -----------------------------------------------------------------------------
 
 
-def name_cases(settings, dual, width, kinds, halves, codes, n_cases, seed, checkpoint):
+def name_cases(
+    settings, dual, width, kinds, halves, codes, n_cases, seed, checkpoint, background=None
+):
     """Train towers to name the cases, in place.
 
     Parameters
@@ -330,6 +392,8 @@ def name_cases(settings, dual, width, kinds, halves, codes, n_cases, seed, check
         Of the sampler and of augmentation; one more for skeletons.
     checkpoint : Checkpoint
         Keeps the state.
+    background : Half or None
+        Images of no case: one case more for the tower of images.
 
     Returns
     -------
@@ -338,7 +402,16 @@ def name_cases(settings, dual, width, kinds, halves, codes, n_cases, seed, check
     """
     device = resolve_device(settings.device)
     cancelled = threading.Event()
-    classifiers = {kind: Classifier(getattr(dual, kind), width, n_cases) for kind in kinds}
+    classifiers = {
+        kind: Classifier(
+            getattr(dual, kind), width, n_cases + (kind == "image" and background is not None)
+        )
+        for kind in kinds
+    }
+    if background is not None:
+        halves = halves | {"image": halves["image"].followed_by(background)}
+        more = np.full(len(background), n_cases)
+        codes = codes | {"image": np.concatenate([codes["image"], more])}
 
     def train(kind):
         half, classifier = halves[kind], classifiers[kind]

@@ -57,6 +57,13 @@ class Half:
         subset.rows = self.rows[rows]
         return subset
 
+    def followed_by(self, other):
+        """Join the rows of another half of the same layout and kind, copying both."""
+        joined = copy.copy(self)
+        joined.source = np.concatenate([self.source[self.rows], other.source[other.rows]])
+        joined.rows = np.arange(len(joined.source))
+        return joined
+
     def distinct(self):
         """Find rows that are the same.
 

@@ -171,6 +171,21 @@ def image_half(estimator, X):
     return half
 
 
+def background_half(estimator, X, images):
+    """Return images of no case as a `Half`, which rows of `images` can be followed by."""
+    half = image_half(estimator, X)
+    if len(half) < 2:
+        raise ValueError(f"background must hold 2 images or more, got {len(half)}.")
+    if half.layout == "pixels" and (half.source.dtype.kind == "f") != (
+        images.source.dtype.kind == "f"
+    ):
+        raise ValueError(
+            f"background holds {half.source.dtype}, but X {images.source.dtype}: give both as "
+            "floats in 0..1, or both as integers in 0..255."
+        )
+    return half
+
+
 def skeleton_half(estimator, X):
     """Return the skeletons of full rows, or skeletons alone, as a `Half`."""
     half = _half(estimator, X, 1)
