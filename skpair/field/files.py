@@ -100,7 +100,7 @@ class FileNames:
         """
         name = name.replace("\\", "/")
         direct = self.folder / name
-        if direct.is_file():
+        if os.path.isfile(direct):  # unlike Path.is_file, it takes names of any length
             return [direct]
         key = _key(name)
         found = self._by_name.get(key) or self._by_stem.get(key, [])

@@ -325,14 +325,19 @@ def read_table(
         raise_all(passed_over, f"The table {os.fspath(path)!r}", advice)
     if not any(file["kind"] == "image" for file in files):
         raise ValueError(f"The table {os.fspath(path)!r} leaves no image: {passed_over[:3]}.")
-    files = pd.DataFrame(files)
-    rows = files.loc[files["kind"] == "image", "row"]
-    files = files[(files["kind"] == "image") | ~files.duplicated(["kind", "case", "file"])]
-    names = {images, case} | {drawings, groups} - {None}
-    typed = texts.with_numbers(table.loc[rows], decimal_comma=decimal_comma, text=names)
+    text = {images, case} | {drawings, groups} - {None}
+    return _from_rows(pd.DataFrame(files), passed_over, table, decimal_comma, text, groups)
+
+
+def _from_rows(files, passed_over, table, decimal_comma, text, groups):
+    """Make the result: the rows that have an image, and each drawing of a case once."""
+    pictured = files["kind"] == "image"
+    rows = table.loc[files.loc[pictured, "row"]].reset_index(drop=True)
+    typed = texts.with_numbers(rows, decimal_comma=decimal_comma, text=text)
     groups = typed[groups].to_numpy(dtype=object) if groups else None
+    files = files[pictured | ~files.duplicated(["kind", "case", "file"])]
     files = files.drop(columns="row").reset_index(drop=True)
-    return _as_data(files, passed_over, typed.reset_index(drop=True), groups)
+    return _as_data(files, passed_over, typed, groups)
 
 
 def _open_table(path, wanted, sheet):
@@ -423,5 +428,7 @@ def _check_rows(kind, found, labels):
         elif blank:
             faulty.append(fault(path, f"no {blank[0]}", f"{where} has no {blank[0]}"))
         else:
-            present.append({**_file(kind, labels.at[row, "case"], path, look), "row": row})
+            present.append(
+                {**_file(kind, plain_text(labels.at[row, "case"]), path, look), "row": row}
+            )
     return present, faulty

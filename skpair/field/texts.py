@@ -43,9 +43,12 @@ def decode(data):
 
 
 def header_of(text, delimiter):
-    """Return the names of the columns, stripped."""
+    """Return the names of the columns, stripped; none where no line can be read."""
     rows = csv.reader(io.StringIO(text.lstrip("\r\n"), newline=""), delimiter=delimiter)
-    return [name.strip() for name in next(rows, [])]
+    try:
+        return [name.strip() for name in next(rows, [])]
+    except csv.Error:  # a quote that does not end
+        return []
 
 
 def parse(text, delimiter):

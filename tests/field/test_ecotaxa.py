@@ -164,6 +164,28 @@ def check_row(row, types, folder):
             assert image.format in ("PNG", "JPEG", "GIF")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\xef\xbb\xbf", b""),
+        (b"[f]", b"[n]"),
+        (b"predicted", b""),
+        (b"Oithona", b""),
+        (b"b\t", b"a\t"),
+        (b"0.5", b"half"),
+        (b"0.5", b"0.5\tmore"),
+        (b"object_skpair_score", b"skpair"),
+        (b"object_skpair_score", b"acq_score"),
+    ],
+)
+def test_the_checker_finds_what_is_wrong(tmp_path, old, new):
+    path = write_import(tmp_path, ["a", "b"], ["Oithona", "Oithona"], scores=[0.5, 1])
+    check_import(tmp_path)
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    with pytest.raises((AssertionError, ValueError)):
+        check_import(tmp_path)
+
+
 # ---- there and back ------------------------------------------------------------------------------
 
 
@@ -522,7 +544,7 @@ def test_as_many_columns_as_ecotaxa_keeps(tmp_path):
         ({"metadata": {"area": [1, 2]}}, TypeError, "must be a DataFrame, got dict"),
         ({"metadata": pd.DataFrame({"area": [1]})}, ValueError, "has 1 rows"),
         ({"metadata": pd.DataFrame({"area": [1, np.inf]})}, ValueError, "area .* infinite"),
-        ({"metadata": pd.DataFrame({"a\tb": [1, 2]})}, ValueError, "letters and digits"),
+        ({"metadata": pd.DataFrame({"a\tb": [1, 2]})}, ValueError, "a name has no tab"),
         ({"metadata": pd.DataFrame({"acq_x": [1, 2]})}, ValueError, "asks for acq_id"),
         ({"metadata": pd.DataFrame({"Area": [1, 2], "area": [1, 2]})}, ValueError, "object_area"),
         ({"metadata": pd.DataFrame({"id": [1, 2]})}, ValueError, r"\['object_id'\]"),

@@ -327,6 +327,7 @@ def test_an_error_lists_no_more_than_can_be_read(tmp_path):
         ("c.v2", "c.v2.png"),
         ("other/b.png", None),  # a folder that is told is meant
         ("b.jpg", None),
+        ("x" * 5000, None),
     ],
 )
 def test_which_file_a_name_means(tmp_path, name, found):
@@ -392,6 +393,8 @@ def test_which_columns_are_numbers(tmp_path, cells, expected):
         ("photo,stage,stage\na,egg,egg", r"more than once: \['stage'\]"),
         ("photo,stage\na,egg,3,4", "cannot be read: .*Expected 2 fields"),
         ('photo,stage\n"a,egg', "cannot be read"),
+        ('"photo,stage\n' + "a,egg\n" * 30000, "cannot be read"),
+        ("\0" * 300, "labels.csv"),
     ],
 )
 def test_tables_that_are_none(tmp_path, text, message):
@@ -399,6 +402,14 @@ def test_tables_that_are_none(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_table(path, images="photo", case="stage")
+
+
+def test_a_picture_of_two_cases_is_told(tmp_path):
+    draw(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("photo,stage\na,egg\nA.PNG,adult\na,egg")
+    data = read_table(tmp_path / "labels.csv", images="photo", case="stage")
+    assert data.duplicates()["case"].tolist() == ["egg", "adult", "egg"]
+    assert "a.png (egg), " in data.report()
 
 
 def test_missing_files_and_wrong_choices(tmp_path):

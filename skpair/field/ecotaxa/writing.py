@@ -123,19 +123,11 @@ def write_import(
     """
     if not re.fullmatch(r"ecotaxa[^/\\]*\.tsv", file_name):
         raise ValueError(f"EcoTaxa reads tables that are called ecotaxa*.tsv, not {file_name!r}.")
-    ids = _check_ids(object_ids)
-    table = pd.DataFrame({"object_id": ids})
-    table["object_annotation_category"] = _check_names(names, unknown_label, len(ids))
-    named = table["object_annotation_category"] != ""
-    table["object_annotation_status"] = np.where(named, "predicted", "")
-    if scores is not None:
-        table["object_skpair_score"] = _check_numbers("scores", scores, len(ids), 0, 1)
-    if novelty is not None:
-        table["object_skpair_novelty"] = _check_numbers("novelty", novelty, len(ids))
+    table = _make_table(object_ids, names, unknown_label, scores, novelty)
     if metadata is not None:
         table = pd.concat([table, _check_metadata(metadata, table)], axis=1)
     if images is not None:
-        images = _check_images(images, len(ids))
+        images = _check_images(images, len(table))
         table.insert(0, "img_file_name", _image_names(images))
     data = _as_text(table, _check_types(table))
     folder = Path(folder)
@@ -144,6 +136,23 @@ def write_import(
         _copy_images(images, table["img_file_name"], folder)
     write_atomically(folder / file_name, data)
     return folder / file_name
+
+
+def _make_table(object_ids, names, unknown_label, scores, novelty):
+    """Make the table of what a matcher has said."""
+    ids = _check_ids(object_ids)
+    categories = _check_names(names, unknown_label, len(ids))
+    columns = {
+        "object_id": ids,
+        "object_annotation_category": categories,
+        # EcoTaxa takes both or none
+        "object_annotation_status": ["predicted" if category else "" for category in categories],
+    }
+    if scores is not None:
+        columns["object_skpair_score"] = _check_numbers("scores", scores, len(ids), 0, 1)
+    if novelty is not None:
+        columns["object_skpair_novelty"] = _check_numbers("novelty", novelty, len(ids))
+    return pd.DataFrame(columns)
 
 
 # ---- checks --------------------------------------------------------------------------------------
@@ -242,7 +251,9 @@ def _check_metadata(metadata, table):
 def _column_name(name):
     known = str(name).strip().lower()
     if not known or re.search(r'[\t\r\n"=]', known):
-        raise ValueError(f"metadata has a column {name!r}, but a name has letters and digits.")
+        raise ValueError(
+            f"metadata has a column {name!r}, but a name has no tab, line break, quote or '='."
+        )
     return known if known.partition("_")[0] in _TABLES and "_" in known else f"object_{known}"
 
 
