@@ -20,6 +20,8 @@ _SPECKS = 0.012, 0.035
 _LEAST_DEPTH, _LEAST_DEVIATIONS = 0.06, 5
 #: Of the depth of most ink: strokes reach the second, and go on while they reach the first.
 _STROKE_DEPTHS = 0.3, 0.5
+#: Gaps in a stroke that are closed.
+_GAP = 0.01
 #: Slope of the steepest ruled line.
 _STEEPEST = 0.14
 #: Ruled lines are so many at least, each inked over this share of the sheet.
@@ -59,7 +61,7 @@ def find_ink(grey, *, remove_specks=True, remove_ruling=True):
     if remove_ruling:
         depth = _remove_lines(_remove_lines(depth, noise).T, noise.T).T
     ink = _find_strokes(ndimage.gaussian_filter(depth, side / 1000), noise)
-    ink = ndimage.binary_closing(ink, disk(max(1, round(side / 320))))
+    ink = ndimage.binary_closing(ink, disk(max(1, round(_GAP / 2 * side))))
     if remove_ruling:
         ink = _remove_edges(ink)
     return _remove_specks(ink) if remove_specks else ink
@@ -96,7 +98,10 @@ def _find_table(ground):
         return np.zeros(ground.shape, dtype=bool)
     sheet = np.median(ground[_middle_part(~step)])
     foot = step & (ground < ndimage.maximum_filter(ground, 7) / 2)
-    return ndimage.binary_propagation(foot, mask=foot | (ground < sheet / 2))
+    table = ndimage.binary_propagation(foot, mask=foot | (ground < sheet / 2))
+    border = np.ones(ground.shape, dtype=bool)
+    border[1:-1, 1:-1] = False
+    return ndimage.binary_propagation(table & border, mask=table)  # a wide stroke is within
 
 
 def _middle_part(cells):
@@ -213,7 +218,9 @@ def _usual_depth(level):
     length = max(1, width // _N_PIECES)
     pieces = level[:, : width // length * length].reshape(len(level), -1, length)
     own = np.median(pieces, axis=2)  # (rows, pieces)
-    own = own.clip(np.median(own, axis=1)[:, None], 1.25 * np.median(own.max(axis=0)))
+    usual = np.median(own, axis=1)[:, None]
+    deepest = 1.25 * np.median(own.max(axis=0))
+    own = ndimage.maximum_filter1d(own, 3, axis=1).clip(usual, deepest)  # it may end in a piece
     return own[:, (np.arange(width) // length).clip(0, own.shape[1] - 1)]
 
 

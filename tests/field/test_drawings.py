@@ -210,7 +210,7 @@ def test_the_size_keeps_proportions():
     assert cleaned.shape == (64, 128)
     assert (rows[0], rows[-1]) == pytest.approx((0, 63), abs=2)
     assert (columns[0], columns[-1]) == pytest.approx((32, 95), abs=2)  # ground on both sides
-    assert ndimage.label(~(cleaned > 0))[1] == 2  # the ring is closed
+    assert ndimage.label(np.pad(cleaned == 0, 1, constant_values=True))[1] == 2  # a closed ring
     assert clean(photograph(taken(CIRCLE, 5)), size=400).shape == (400, 400)
 
 
