@@ -12,6 +12,8 @@ from skimage.morphology import disk
 
 #: Cells along the longer side of the coarse picture, in which strokes are lost and paper is left.
 _CELLS = 128
+#: The share of a picture that a sheet takes up at least.
+_SMALLEST_SHEET = 0.1
 #: Strokes are narrower, and the ground is seen on their sides.
 _WIDEST_STROKE = 1 / 12
 #: What touches nothing is a speck if it is shorter than the first, or than the second and round.
@@ -73,13 +75,16 @@ def find_ink(grey, *, remove_specks=True, remove_ruling=True):
 def _find_sheet(grey):
     """Return where the sheet is, (H, W) bool, and whether the ink on it is light.
 
-    In the coarse picture, strokes are lost, and sheet and table are left.
+    In the coarse picture, strokes are lost, and sheet and table are left. What remains of a picture
+    that is neither, of noise or of a photograph, would be too small for a sheet: all of it is one.
     """
     cell = -(-max(grey.shape) // _CELLS)
     coarse = _reduce(grey, cell)
     ground = ndimage.median_filter(coarse, 7)
     sheet = ndimage.binary_fill_holes(_middle_part(~_find_table(ground)))
     inner = ndimage.binary_erosion(sheet, iterations=2, border_value=1)
+    if inner.mean() < _SMALLEST_SHEET:
+        inner = np.ones_like(sheet)
     skewness = ((coarse - ground)[inner] ** 3).sum()
     height, width = grey.shape
     sheet = inner.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]

@@ -6,7 +6,7 @@ The lines are those of `make_copepods`, drawn anew with strokes of 4 to 8 pixels
 640. A precision is the share of found lines that lie within two pixels of a true one, a recall the
 share of true lines that lie within two pixels of a found one: the mean of all drawings, and the
 worst. What the reader of pictures finds, which cuts midway between darkest and lightest, is
-thinned to lines, too, and stands beside. 40 drawings take two minutes.
+thinned to lines, too, and stands beside. 40 drawings take some minutes.
 """
 
 import io

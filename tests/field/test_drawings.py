@@ -240,6 +240,15 @@ def test_odd_shapes_of_noise_pass(shape):
     assert clean(noise, crop=False).shape == shape
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_pictures_that_are_no_drawings_pass(seed):
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (2 + seed, 9 - seed), dtype=np.uint8))
+    picture = np.asarray(coarse.resize((90, 70), Image.Resampling.NEAREST))
+    assert clean(picture, crop=False).shape == (70, 90)
+    assert clean(rng.integers(0, 256, (40, 60), dtype=np.uint8), size=20).shape == (20, 20)
+
+
 # ---- files and errors ----------------------------------------------------------------------------
 
 
