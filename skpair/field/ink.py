@@ -201,8 +201,8 @@ def _not_strokes(lines, height):
 def _subtract_line(depth, slope, middle):
     """Take a line's own depth, the median along pieces of it, away in place: strokes stay.
 
-    The line may bend, and so lie elsewhere in each piece. None is taken to be much deeper than the
-    usual one, as a stroke along the line is, or much shallower, as where the line ends in it.
+    The line may bend, and so lie elsewhere in each piece. Where more is inked than is usual, a
+    stroke runs along the line: only what is usual is taken away.
     """
     height, width = depth.shape
     reach = 2 + max(depth.shape) // 200
@@ -224,8 +224,9 @@ def _usual_depth(level):
     pieces = level[:, : width // length * length].reshape(len(level), -1, length)
     own = np.median(pieces, axis=2)  # (rows, pieces)
     usual = np.median(own, axis=1)[:, None]
-    deepest = 1.25 * np.median(own.max(axis=0))
-    own = ndimage.maximum_filter1d(own, 3, axis=1).clip(usual, deepest)  # it may end in a piece
+    total = own.sum(axis=0)
+    own = np.where(total < 1.4 * np.median(total), own, usual)
+    own = ndimage.maximum_filter1d(own, 3, axis=1).clip(usual)  # it may end within a piece
     return own[:, (np.arange(width) // length).clip(0, own.shape[1] - 1)]
 
 

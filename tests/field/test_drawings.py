@@ -90,10 +90,11 @@ def test_ruled_lines_go_and_the_strokes_on_them_stay(squared, slope):
     assert clean(blank, remove_ruling=False, crop=False).mean() > 2
 
 
-def test_a_stroke_along_a_ruled_line_stays():
+@pytest.mark.parametrize("darkness", [0.7, 0.35])
+def test_a_stroke_along_a_ruled_line_stays(darkness):
     rules = ruling(18, 0, 0.25, squared=False)
     level = np.hypot(Y - 171, (np.abs(X - 160) - 50).clip(0))  # 171 = 9 * 18 + 9: on a line
-    scan = photograph(1 - (1 - taken(level, 5)) * (1 - rules))
+    scan = photograph(1 - (1 - taken(level, 5, darkness)) * (1 - rules))
     assert_lines_found(clean(scan, crop=False, stroke_width=1), level, 0.95)
 
 
