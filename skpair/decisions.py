@@ -302,8 +302,9 @@ class Decisions:
         """Let skeletons join the known examples, without training.
 
         `classes_` and all that is named follow; the layers stay as they are. A later `fit` starts
-        afresh. Images are hardly named by a new case before `calibrate_new_cases` has raised its
-        scores to those of the others; under `early_stopping`, the images held out do so at once.
+        afresh. The scores of new cases are raised to those of the others, see `new_case_offsets_`;
+        `calibrate_new_cases` sets by how much. Drawings of a new case that can hardly be told from
+        those of a known one (most are nearer to these than to one another) are warned of.
 
         Parameters
         ----------

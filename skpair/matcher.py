@@ -109,7 +109,9 @@ class PairMatcher(
     early_stopping : bool, default=False
         Whether to hold out rows, and to stop when their loss no longer falls.
     validation_fraction : float, default=0.1
-        Fraction of each case to hold out, under `early_stopping`.
+        Fraction of each case to hold out, under `early_stopping` and where an encoder learns (of
+        cases that it is half a row of, at least): by these, thresholds are set. 0: none, and no
+        rehearsal either, see `judged_by_`.
     n_iter_no_change : int, default=10
         Epochs without a lower loss after which to stop, under `early_stopping`.
     gallery : {"both", "skeletons", "images"}, default="both"
@@ -155,17 +157,23 @@ class PairMatcher(
     gallery_ : Gallery
         Embeddings of the distinct images and skeletons of `fit`, by case, and of the skeletons
         added since.
+    judged_by_ : {"held_out", "rehearsal", "training"}
+        Whose judgement sets `threshold_`, `novelty_threshold_` and what added cases get: that of
+        the pictures held out; on encodings that do not learn, of a third of the rows that layers
+        trained for 15 epochs on the others have not seen, nor a quarter of the cases; or, where
+        there are too few of either, of training rows, which is optimistic.
     threshold_ : float
         `pair_proba` from which on `predict_pairs` says yes: of the best balanced accuracy over
-        pairs of the rows held out under `early_stopping`, else of (at most 500) training rows,
-        which is optimistic; `calibrate_threshold` sets it from rows that were not learned. It
+        the pairs of these (at most 500 of each kind); `calibrate_threshold` sets it by others. It
         belongs to the `gallery` and `aggregate` that it was set with, as `novelty_threshold_` does.
     case_thresholds_ : ndarray of shape (n_cases,) or None
         The same for each case, after ``calibrate_threshold(..., per_case=True)``; then these
         decide, and `threshold_` only for cases added since.
     novelty_threshold_ : float
-        `novelty_score` above which an image counts as unknown: that of 5 % of the same rows,
-        which is optimistic, too; `calibrate_novelty` sets it.
+        `novelty_score` above which an image counts as unknown: that of 5 % of the same images;
+        `calibrate_novelty` sets it.
+    familiar_ : dict of str to Familiar
+        Where the encodings of the known pictures lie, by kind.
     temperature_ : float
         Divides the scores in `predict_proba`: the parameter `temperature` of `fit`, until
         `calibrate_probabilities` sets it. (1 for the loss "binary_cross_entropy".)
@@ -180,10 +188,12 @@ class PairMatcher(
         How frequent the cases are taken to be; of cases added since, the geometric mean of others.
     new_case_offsets_ : ndarray of shape (n_cases,), float32, or None
         What is added to the scores of images for cases that were added, 0 for others; None where
-        there are none. `calibrate_new_cases` sets it.
+        there are none. So much that a case takes a tenth of the images of known cases, or what
+        `calibrate_new_cases` allows.
     new_case_images_, new_case_false_alarm_ : ndarray of shape (n, embedding_dim) and float, or None
-        By which images, embedded, and for which share of them it does so. Under `early_stopping`,
-        `fit` leaves the images that it held out here, and a share of 0.1.
+        By which images, embedded, and for which share of them they are set: those held out.
+    new_case_offset_ : float or None
+        What they are where there are no such images: by the cases that a rehearsal leaves out.
     learned_with_ : dict
         Values in `fit` of the parameters that decide what is learned; `set_params` may have changed
         them since.

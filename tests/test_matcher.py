@@ -328,8 +328,9 @@ def test_matcher_equals_the_pipeline_of_its_parts(digits):
 
     X, y = digits
     encoder = PairEncoder(max_epochs=3, random_state=0)
-    whole = PairMatcher(encoder, max_epochs=5, random_state=0).fit(X, y)
-    parts = make_pipeline(encoder, PairMatcher(max_epochs=5, random_state=0)).fit(X, y)
+    settings = {"max_epochs": 5, "validation_fraction": 0, "random_state": 0}
+    whole = PairMatcher(encoder, **settings).fit(X, y)
+    parts = make_pipeline(encoder, PairMatcher(**settings)).fit(X, y)
     np.testing.assert_array_equal(whole.transform(X), parts.transform(X))
     np.testing.assert_array_equal(whole.predict_proba(X), parts.predict_proba(X))
     assert whole.threshold_ == parts[-1].threshold_
