@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from skpair.field.ecotaxa import read_export, write_import
+from skpair.field.ecotaxa import read, write
 
 # ---- an export, as EcoTaxa makes it --------------------------------------------------------------
 
@@ -179,7 +179,7 @@ def check_row(row, types, folder):
     ],
 )
 def test_the_checker_finds_what_is_wrong(tmp_path, old, new):
-    path = write_import(tmp_path, ["a", "b"], ["Oithona", "Oithona"], scores=[0.5, 1])
+    path = write(tmp_path, ["a", "b"], ["Oithona", "Oithona"], scores=[0.5, 1])
     check_import(tmp_path)
     path.write_bytes(path.read_bytes().replace(old, new, 1))
     with pytest.raises((AssertionError, ValueError)):
@@ -202,7 +202,7 @@ def test_there_and_back(tmp_path, name, place, encoding, typed, decimal):
     path = make_export(
         tmp_path / name, place, encoding, typed, decimal, capitals=encoding == "utf-8"
     )
-    export = read_export(path, extract_to=tmp_path / "extracted")
+    export = read(path, extract_to=tmp_path / "extracted")
     # tables are joined in the order of their names
     assert export.object_ids.tolist() == ["net_03", "net_04", "net_05", "net_01", "net_02"]
     assert list(export.table) == list(COLUMNS)
@@ -217,7 +217,7 @@ def test_there_and_back(tmp_path, name, place, encoding, typed, decimal):
 
     waiting = ~export.validated
     predictions = ["Oithona", "unknown", "n\xe6uplii"]
-    write_import(
+    write(
         tmp_path / "import",
         export.object_ids[waiting],
         predictions,
@@ -233,7 +233,7 @@ def test_there_and_back(tmp_path, name, place, encoding, typed, decimal):
         ["net_02", "n\xe6uplii", "predicted", "1.0", "0.0"],
     ]
     # what was written can be read like an export
-    again = read_export(tmp_path / "import")
+    again = read(tmp_path / "import")
     assert again.images is None
     assert again.pixel_size is None
     assert again.groups is None
@@ -242,13 +242,13 @@ def test_there_and_back(tmp_path, name, place, encoding, typed, decimal):
 
 
 def test_all_images_of_an_object_come_by_rank(tmp_path):
-    export = read_export(make_export(tmp_path / "export"), all_images=True)
+    export = read(make_export(tmp_path / "export"), all_images=True)
     assert export.object_ids.tolist()[-2:] == ["net_02", "net_02"]
     assert export.table["img_rank"].tolist()[-2:] == [0, 1]
     assert shades(export.images)[-2:] == [20, 21]
     assert repr(export) == "Export(5 objects, 2 of 6 rows validated, 0 passed over)"
     with pytest.raises(ValueError, match=r"1 object\(s\) are there more than once: \['net_02'\]"):
-        write_import(tmp_path / "import", export.object_ids, ["Oithona"] * 6)
+        write(tmp_path / "import", export.object_ids, ["Oithona"] * 6)
 
 
 # ---- exports that are odd ------------------------------------------------------------------------
@@ -265,11 +265,11 @@ def test_missing_and_broken_images_are_told_at_once(tmp_path):
     (path / "Brest" / "net_03_0.png").unlink()
     (path / "Brest" / "net_04_0.png").write_bytes(png(40)[:50])
     with pytest.raises(ValueError) as caught:
-        read_export(path)
+        read(path)
     assert "2 fault(s)" in str(caught.value)
     assert "the image of object net_03 is not found: Brest/net_03_0.png" in str(caught.value)
     assert "the image of object net_04 is broken" in str(caught.value)
-    export = read_export(path, on_error="skip")
+    export = read(path, on_error="skip")
     assert export.object_ids.tolist() == ["net_05", "net_01", "net_02"]
     assert shades(export.images) == [50, 10, 20]
     assert export.labels.tolist() == [None, "Calanus<Calanidae", None]
@@ -288,7 +288,7 @@ def test_images_of_one_name_are_told_apart_by_category(tmp_path):
     for shade, category in enumerate(["Calanus_Calanidae", "Oithona__31"]):
         (folder / category).mkdir()
         (folder / category / "1.png").write_bytes(png(shade))
-    export = read_export(folder, on_error="skip")
+    export = read(folder, on_error="skip")
     assert shades(export.images) == [0, 1]
     assert export.passed_over["fault"].tolist() == ["ambiguous", "not named"]
 
@@ -303,7 +303,7 @@ def test_images_outside_of_the_export_are_not_read(tmp_path):
     ]
     folder = write_table(tmp_path / "export", *lines)
     (folder / "C.png").write_bytes(png(3))
-    export = read_export(folder, on_error="skip")
+    export = read(folder, on_error="skip")
     assert export.object_ids.tolist() == ["c"]
     assert export.passed_over["fault"].tolist() == ["not found"] * 2
 
@@ -316,7 +316,7 @@ def test_zip_files_that_lead_out_are_refused(tmp_path, name):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(name, png(0))
     with pytest.raises(ValueError, match="would lie outside of .*: nothing was extracted"):
-        read_export(path, extract_to=tmp_path / "here" / "extracted")
+        read(path, extract_to=tmp_path / "here" / "extracted")
     assert not (tmp_path / "here").exists()
 
 
@@ -325,28 +325,28 @@ def test_zip_files_do_not_follow_links_out(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "extracted" / "Brest").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="would lie outside"):
-        read_export(make_export(tmp_path / "export.zip"), extract_to=tmp_path / "extracted")
+        read(make_export(tmp_path / "export.zip"), extract_to=tmp_path / "extracted")
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_paths_that_are_no_export(tmp_path):
     path = make_export(tmp_path / "export.zip")
     with pytest.raises(ValueError, match="is a zip file: give extract_to"):
-        read_export(path)
+        read(path)
     path.write_bytes(path.read_bytes().replace(png(30)[-40:-20], bytes(20)))
     with pytest.raises(ValueError, match="export.zip' cannot be extracted"):
-        read_export(path, extract_to=tmp_path / "extracted")
+        read(path, extract_to=tmp_path / "extracted")
     with pytest.raises(FileNotFoundError):
-        read_export(tmp_path / "none.zip")
+        read(tmp_path / "none.zip")
     (tmp_path / "notes.txt").write_text("notes")
     with pytest.raises(ValueError, match="neither a zip file nor a folder"):
-        read_export(tmp_path / "notes.txt")
+        read(tmp_path / "notes.txt")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "data.tsv").write_text("object_id\na")
     with pytest.raises(ValueError, match=r"no table ecotaxa\*.tsv.*\['data.tsv'\]"):
-        read_export(tmp_path / "other")
+        read(tmp_path / "other")
     with pytest.raises(ValueError, match="on_error='x' is unknown"):
-        read_export(tmp_path / "other", on_error="x")
+        read(tmp_path / "other", on_error="x")
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_paths_that_are_no_export(tmp_path):
 )
 def test_tables_that_cannot_be_read(tmp_path, lines, message):
     with pytest.raises(ValueError, match=message):
-        read_export(write_table(tmp_path / "export", *lines))
+        read(write_table(tmp_path / "export", *lines))
 
 
 def test_two_exports_in_one_folder_are_refused(tmp_path):
@@ -377,7 +377,7 @@ def test_two_exports_in_one_folder_are_refused(tmp_path):
         tmp_path, "object_id\tobject_annotation_status", "a\tvalidated", name="ecotaxa_2.txt"
     )
     with pytest.raises(ValueError, match="Does the folder hold two exports"):
-        read_export(tmp_path)
+        read(tmp_path)
 
 
 def test_tables_of_different_columns_are_joined(tmp_path):
@@ -385,7 +385,7 @@ def test_tables_of_different_columns_are_joined(tmp_path):
     lines = ["object_id\tobject_note\tobject_feret", "[t]\t[t]\t[f]", "007\t2\t3"]
     write_table(tmp_path / "more", *lines, name="Ecotaxa_2.TXT")
     write_table(tmp_path / "__MACOSX", "litter", name="ecotaxa_3.tsv")
-    export = read_export(tmp_path)
+    export = read(tmp_path)
     assert export.object_ids.tolist() == ["a", "007"]
     np.testing.assert_array_equal(export.table["object_area"], [1, np.nan])
     np.testing.assert_array_equal(export.table["object_feret"], [np.nan, 3])
@@ -396,14 +396,14 @@ def test_tables_of_different_columns_are_joined(tmp_path):
 def test_cells_that_are_no_numbers_become_nan_with_a_warning(tmp_path):
     lines = ["object_id\tobject_area", "[t]\t[f]", "a\tbig", "b\tNA", "c\t"]
     with pytest.warns(UserWarning, match=r"object_area .* 1 cell\(s\) .* 'big'"):
-        export = read_export(write_table(tmp_path, *lines))
+        export = read(write_table(tmp_path, *lines))
     assert export.table["object_area"].isna().all()
 
 
 def test_wide_tables_are_read_without_a_warning(tmp_path):
     columns = [f"object_f{place}" for place in range(300)]
     lines = ["\t".join(["object_id", *columns]), "\t".join(["[t]", *["[f]"] * 300])]
-    export = read_export(write_table(tmp_path, *lines, "\t".join(["a", *["0,5"] * 300])))
+    export = read(write_table(tmp_path, *lines, "\t".join(["a", *["0,5"] * 300])))
     assert (export.table[columns] == 0.5).all(axis=None)
 
 
@@ -424,7 +424,7 @@ def test_new_objects_come_with_their_images(tmp_path):
     files = ["a/x.png", "b/x.png", "c/X.jpg", "colour.tif", "deep.tif", "wrong.gif", "still.gif"]
     paths = [tmp_path / name for name in files]
     target = tmp_path / "import"
-    table = write_import(target, range(7), ["Oithona"] * 7, images=[*paths[:-1], str(paths[-1])])
+    table = write(target, range(7), ["Oithona"] * 7, images=[*paths[:-1], str(paths[-1])])
     assert table == target / "ecotaxa_skpair.tsv"
     _, rows = check_import(target, new=True)
     written = [row["img_file_name"] for row in rows]
@@ -444,7 +444,7 @@ def test_new_objects_come_with_their_images(tmp_path):
     np.testing.assert_array_equal(Image.open(target / "wrong.png"), grey)
     deep = (grey - grey.min()) * 255.0 / np.ptp(grey)
     np.testing.assert_array_equal(Image.open(target / "deep.png"), np.rint(deep))
-    again = read_export(target)
+    again = read(target)
     assert [Path(path).name for path in again.images] == written
 
 
@@ -453,7 +453,7 @@ def test_images_are_turned_as_they_are_seen_when_they_are_converted(tmp_path):
     exif = Image.Exif()
     exif[274] = 6  # turn clockwise
     Image.fromarray(pixels).save(tmp_path / "turned.tif", exif=exif, compression="tiff_lzw")
-    write_import(tmp_path / "import", ["a"], ["Oithona"], images=[tmp_path / "turned.tif"])
+    write(tmp_path / "import", ["a"], ["Oithona"], images=[tmp_path / "turned.tif"])
     written = np.asarray(Image.open(tmp_path / "import" / "turned.png"))
     np.testing.assert_array_equal(written, np.rot90(pixels, -1))
 
@@ -471,7 +471,7 @@ def test_metadata_get_the_names_and_types_of_ecotaxa(tmp_path):
         },
         index=["x", "y"],
     )
-    write_import(tmp_path, ["a", "b"], ["\u017b", "Oithona"], metadata=metadata)
+    write(tmp_path, ["a", "b"], ["\u017b", "Oithona"], metadata=metadata)
     types, rows = check_import(tmp_path)
     assert types == {
         "object_id": "[t]",
@@ -503,7 +503,7 @@ def test_metadata_get_the_names_and_types_of_ecotaxa(tmp_path):
 def test_long_text_is_cut_with_a_warning(tmp_path):
     metadata = pd.DataFrame({"note": ["x" * 250, "y" * 251]})
     with pytest.warns(UserWarning, match=r"250 characters .* 1 cell\(s\) .* object_note are cut"):
-        write_import(tmp_path, ["a", "b"], ["Oithona"] * 2, metadata=metadata)
+        write(tmp_path, ["a", "b"], ["Oithona"] * 2, metadata=metadata)
     _, rows = check_import(tmp_path)
     assert [row["object_note"] for row in rows] == ["x" * 250, "y" * 250]
 
@@ -512,12 +512,12 @@ def test_as_many_columns_as_ecotaxa_keeps(tmp_path):
     numbers = {f"n{place}": [1.0] for place in range(499)}
     text = {f"t{place}": ["x"] for place in range(20)}
     how = {"object_ids": ["a"], "names": ["Oithona"], "scores": [1]}
-    write_import(tmp_path, **how, metadata=pd.DataFrame({**numbers, **text, "object_lat": [1.0]}))
+    write(tmp_path, **how, metadata=pd.DataFrame({**numbers, **text, "object_lat": [1.0]}))
     check_import(tmp_path)
     with pytest.raises(ValueError, match=r"500 columns \[f\] .* 501.*\['object_n499'\]"):
-        write_import(tmp_path, **how, metadata=pd.DataFrame({**numbers, "n499": [1]}))
+        write(tmp_path, **how, metadata=pd.DataFrame({**numbers, "n499": [1]}))
     with pytest.raises(ValueError, match=r"20 columns \[t\] .* 21.*\['object_t20'\]"):
-        write_import(tmp_path, **how, metadata=pd.DataFrame({**text, "t20": ["x"]}))
+        write(tmp_path, **how, metadata=pd.DataFrame({**text, "t20": ["x"]}))
 
 
 @pytest.mark.parametrize(
@@ -563,12 +563,12 @@ def test_as_many_columns_as_ecotaxa_keeps(tmp_path):
 def test_wrong_input_writes_nothing(tmp_path, changes, error, message):
     given = {"object_ids": ["a", "b"], "names": ["Oithona", "Calanus"], **changes}
     with pytest.raises(error, match=message):
-        write_import(tmp_path / "import", **given)
+        write(tmp_path / "import", **given)
     assert not (tmp_path / "import").exists()
 
 
 def test_unknown_labels_of_numbers(tmp_path):
-    write_import(tmp_path, ["a", "b"], np.array([3, -1]), unknown_label=-1)
+    write(tmp_path, ["a", "b"], np.array([3, -1]), unknown_label=-1)
     _, rows = check_import(tmp_path)
     assert [row["object_annotation_category"] for row in rows] == ["3", ""]
 
@@ -580,7 +580,7 @@ def test_what_is_broken_off_leaves_no_half_of_a_file(tmp_path, monkeypatch, brok
     (tmp_path / "b.png").write_bytes(png(2))
     images = [tmp_path / "a.png", tmp_path / "b.png"]
     target = tmp_path / "import"
-    write_import(target, ["a", "b"], ["Oithona", "Oithona"], images=images)
+    write(target, ["a", "b"], ["Oithona", "Oithona"], images=images)
     before = {path.name: path.read_bytes() for path in target.iterdir()}
     calls, replace = itertools.count(1), os.replace
 
@@ -591,6 +591,6 @@ def test_what_is_broken_off_leaves_no_half_of_a_file(tmp_path, monkeypatch, brok
 
     monkeypatch.setattr(os, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_import(target, ["a", "b"], ["Calanus", "Calanus"], images=images)
+        write(target, ["a", "b"], ["Calanus", "Calanus"], images=images)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
     check_import(target, new=True)

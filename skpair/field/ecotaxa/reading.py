@@ -102,7 +102,7 @@ class Export:
         return self.table["sample_id"].to_numpy(dtype=object) if told else None
 
 
-def read_export(path, *, extract_to=None, all_images=False, on_error="raise"):
+def read(path, *, extract_to=None, all_images=False, on_error="raise"):
     r"""Read an export of EcoTaxa, with or without images.
 
     All its tables (``ecotaxa*.tsv`` or ``.txt``, also in folders) are joined. They may be in
@@ -154,7 +154,7 @@ def read_export(path, *, extract_to=None, all_images=False, on_error="raise"):
     ...         "net_1\tvalidated\tCalanus\t12,5\n"
     ...         "net_2\tpredicted\tOithona\t3,0\n"
     ...     )
-    ...     export = read_export(folder)
+    ...     export = read(folder)
     >>> export.labels.tolist(), export.table["object_area"].tolist()
     (['Calanus', None], [12.5, 3.0])
     """

@@ -42,7 +42,7 @@ _OWN = {
 _TABLES = ("object", "sample", "acq", "process")
 
 
-def write_import(
+def write(
     folder,
     object_ids,
     names,
@@ -112,7 +112,7 @@ def write_import(
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = write_import(
+    ...     path = write(
     ...         folder, ["net_1", "net_2"], ["Calanus", "?"], scores=[0.9, 0.4], unknown_label="?"
     ...     )
     ...     lines = path.read_text("utf-8-sig").splitlines()
@@ -192,7 +192,7 @@ def _check_ids(object_ids):
     if twice:
         raise ValueError(
             f"{len(twice)} object(s) are there more than once: {twice[:10]}. Give one row an "
-            "object, as read_export does without all_images."
+            "object, as read does without all_images."
         )
     return ids
 
