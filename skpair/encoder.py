@@ -39,11 +39,18 @@ class PairEncoder(
         Whether the towers stay as they start. Then there is nothing to learn, and `y` is not
         needed. "auto" freezes a tower with given `weights`, a module and "identity".
     image_size : int, (int, int) or None, default=None
-        Height and width that pictures are resized to. None keeps pixels as they are, and reads
-        files at 64.
+        Height and width that pictures are brought to. None keeps pixels as they are, and reads
+        files as squares of the median of their longer sides, at most 96; `image_size_` tells.
+    resize : {"pad", "stretch"}, default="pad"
+        How: whole, amid the shade of their border (drawings: amid blank ground), or distorted.
     ink : {"auto", "dark", "light"}, default="auto"
         Which shade of a skeleton is ink, in files and in skeletons given apart from images:
         "auto" decides drawing by drawing for the rarer. In rows of pixels, not zero is ink.
+    contrast : {"full", "own"}, default="full"
+        What becomes black and white in an image, as `stack_pairs` has it.
+    crop_bottom : int or float, default=0
+        Rows that are cut off every image at the bottom, in files and in images given apart, where
+        scale bars and legends are burnt in: pixels of the file, or a share below 1.
     sampler : {"balanced", "natural"}, default="balanced"
         "balanced": every step holds every case equally often. "natural": rows as they come.
     max_epochs : int, default=35
@@ -112,7 +119,10 @@ class PairEncoder(
         weights=None,
         frozen="auto",
         image_size=None,
+        resize="pad",
         ink="auto",
+        contrast="full",
+        crop_bottom=0,
         sampler="balanced",
         max_epochs=35,
         batch_size=64,
@@ -131,7 +141,10 @@ class PairEncoder(
         self.weights = weights
         self.frozen = frozen
         self.image_size = image_size
+        self.resize = resize
         self.ink = ink
+        self.contrast = contrast
+        self.crop_bottom = crop_bottom
         self.sampler = sampler
         self.max_epochs = max_epochs
         self.batch_size = batch_size
@@ -170,7 +183,7 @@ class PairEncoder(
         OSError
             If a file is missing or broken; it is named, with its row.
         """
-        how = {"image_size": self.image_size, "ink": self.ink}
+        how = reading.how_of(self)
         X, y, sets = reading.as_pairs(X, y, rest, **how)
         how["n_skeletons"] = None if sets is None else len(sets[1])
         self.__dict__.pop("towers_", None)  # an interrupted fit leaves the estimator unfitted
@@ -317,7 +330,8 @@ class PairEncoder(
         """Raise unless the parameters are as described; `fit` begins with it."""
         check_encoding(self)
         make_cache(self.memory)
-        reading.check_reading(self.image_size, self.ink)
+        how = reading.how_of(self)
+        reading.check_reading(how["image_size"], how["look"])
 
     def learns(self):
         """Tell whether `fit` trains a tower: not all are frozen."""

@@ -331,8 +331,7 @@ class PairMatcher(
         warn_of_left_out(self)
         self.__dict__.pop("net_", None)  # an interrupted fit leaves the estimator unfitted
         encoder = self._new_encoder(X)
-        how = PairEncoder() if encoder is None else encoder
-        how = {"image_size": how.image_size, "ink": how.ink}
+        how = reading.how_of(PairEncoder() if encoder is None else encoder)
         X, y, sets = reading.as_pairs(X, y, rest, **how)
         how["n_skeletons"] = None if sets is None else len(sets[1])
         self.check_parameters(encoder)

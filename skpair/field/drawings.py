@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from ..checks import as_file, check_number
-from ..rows.pictures import as_ink, check_size, plain_pixels
+from ..rows.pictures import Look, as_ink, check_size, plain_pixels
 from .ink import find_ink
 
 #: Pixels of the longer side at which ink is looked for: larger drawings are shrunk to it.
@@ -98,7 +98,7 @@ def clean(
     size = None if size is None else check_size(size)
     grey = _read(drawing)
     if _has_two_values(grey):
-        return plain_pixels(as_ink(grey[None], size or grey.shape, "auto")[0, 0])
+        return plain_pixels(as_ink(grey[None], size or grey.shape, Look())[0, 0])
     ink = find_ink(_lightness(grey), remove_specks=remove_specks, remove_ruling=remove_ruling)
     width = stroke_width if thin else 1
     ink = skeletonize(ink) if thin else ink

@@ -16,6 +16,8 @@ from .thresholds import PairCounts
 
 #: Pairs whose probabilities are held at once while they are counted.
 _PAIRS_AT_ONCE = 2**22
+#: Skeletons of a new case from which on they tell whether it is like another.
+_ENOUGH = 5
 #: Encodings whose distances are held at once.
 _ROWS_AT_ONCE = 4096
 
@@ -221,9 +223,9 @@ class Judge:
         """Name the known case that most of these skeletons, of one case, can hardly be told from.
 
         They are nearer to the mean of its skeletons than to that of one another. None where they
-        are not, where there is one only, and of a loss that compares pairs itself.
+        are not, where there are too few to tell, and of a loss that compares pairs itself.
         """
-        if self.compares_itself or len(skeletons) < 2:
+        if self.compares_itself or len(skeletons) < _ENOUGH:
             return None
         normalize = self.layers.image.normalize
         to_known = self.gallery.case_similarity(

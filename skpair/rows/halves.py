@@ -10,6 +10,7 @@ import pandas as pd
 from ..checks import as_file
 from . import pictures
 from .layouts import KINDS, Layout
+from .sizes import resize_images, resize_ink
 
 
 def feature_half(features, kind):
@@ -40,12 +41,12 @@ class Half:
         self.layout = layout.name
         self.kind = KINDS[index]
         self.shape = layout.shapes[index]
-        self.ink = layout.ink
+        self.look = layout.look
         self.rows = np.arange(len(source))
 
     def reading(self):
         """Tell how a row becomes what `read` gives; what it is itself tell `contents`."""
-        return self.layout, self.kind, self.shape, self.ink
+        return self.layout, self.kind, self.shape, self.look
 
     def __len__(self):
         """Return the number of rows."""
@@ -103,9 +104,9 @@ class ArrayHalf(Half):
             if self.layout == "features":
                 yield batch.astype(np.float32, copy=False)
             elif self.kind == "image":
-                yield pictures.resize_images(pictures.plain_pixels(batch), self.shape[1:])
+                yield resize_images(pictures.plain_pixels(batch), self.shape[1:], self.look.resize)
             else:
-                ink = pictures.resize_ink(batch != 0, self.shape[1:])
+                ink = resize_ink(batch != 0, self.shape[1:], self.look.resize)
                 yield pictures.plain_pixels(ink.astype(float) if batch.dtype.kind == "f" else ink)
 
     def reading(self):
@@ -188,6 +189,10 @@ class FileHalf(Half):
     def _content(self, row):
         return self._open(row, lambda path: hashlib.sha256(as_file(path).read_bytes()).digest())
 
+    def longer_sides(self):
+        """Give the longer side of each different file, in pixels: a list of int."""
+        return self._ask_each(lambda row: max(self._open(row, pictures.size_of_file)))[0]
+
     def has_colour(self, row):
         """Whether the channels of an image differ."""
         return bool(np.ptp(self._decode(row), axis=0).any())
@@ -201,9 +206,8 @@ class FileHalf(Half):
         return np.stack(decoded) if decoded else np.empty((0, *self.shape), np.uint8)
 
     def _decode(self, row):
-        if self.kind == "image":
-            return self._open(row, pictures.decode_image, self.shape)
-        return self._open(row, pictures.decode_skeleton, self.shape, self.ink)
+        decode = pictures.decode_image if self.kind == "image" else pictures.decode_skeleton
+        return self._open(row, decode, self.shape, self.look)
 
     def _open(self, row, read, *how):
         path = self.source[row]

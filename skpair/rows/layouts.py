@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from pandas.api.types import is_numeric_dtype
+from PIL import Image
 from sklearn.utils import (
     _safe_indexing,
     check_array,
@@ -18,6 +19,7 @@ from sklearn.utils import (
 
 from ..checks import as_labels, check_both_kinds
 from . import pictures
+from .sizes import resize_images
 
 KINDS = ("image", "skeleton")  # the two halves of a row; in data frames, the columns
 
@@ -27,7 +29,9 @@ _LONGEST_SIDE = 2**31  # of an array that makes sense
 # ---- what a user calls ---------------------------------------------------------------------------
 
 
-def stack_pairs(images, skeletons, *, size=None, ink="auto"):
+def stack_pairs(
+    images, skeletons, *, size=None, ink="auto", resize="pad", contrast="full", crop_bottom=0
+):
     """Join images and skeletons into one X with a row per pair.
 
     Parameters
@@ -38,8 +42,7 @@ def stack_pairs(images, skeletons, *, size=None, ink="auto"):
         - pixels: (n, H, W), (n, C, H, W) or (n, H, W, C) with C of 1, 3 or 4; also a list of
           arrays, of different sizes where `size` is given. Axis 1 is taken for the channels
           where its length allows it, else the last axis. The fourth channel is alpha and is
-          composited over white. uint8, bool, floats in [0, 1]; each image of uint16 (and of
-          other integers, where one is outside 0..255) is scaled by its own minimum and maximum.
+          composited over white. uint8, bool, floats in [0, 1], or wider integers, see `contrast`.
         - features: (n, d) numbers;
         - files: (n,) str or path-like.
     skeletons : array-like
@@ -53,6 +56,16 @@ def stack_pairs(images, skeletons, *, size=None, ink="auto"):
     ink : {"auto", "light", "dark"}, default="auto"
         Which shade is ink: "light" the brighter one, "dark" the darker one; "auto" decides
         drawing by drawing for the rarer one.
+    resize : {"pad", "stretch"}, default="pad"
+        How pictures come to a size of other proportions: whole, amid the shade of their border
+        (drawings: amid blank ground), or distorted.
+    contrast : {"full", "own"}, default="full"
+        What becomes black and white in an image, the same for all types and depths: "full", 0 and
+        the highest number of its bits (8, 12, 16 or more, as its brightest pixel needs; 1 for
+        floats); "own", its own darkest and lightest pixels but for half a percent at either end.
+    crop_bottom : int or float, default=0
+        Rows that are cut off every image at the bottom, where scale bars and legends are burnt in:
+        pixels, or a share below 1.
 
     Returns
     -------
@@ -82,7 +95,8 @@ def stack_pairs(images, skeletons, *, size=None, ink="auto"):
     >>> X[0, -1, :, 0]
     array([  0,   0,   0,   0, 255,   0,   0,   0], dtype=uint8)
     """
-    pictures.check_ink(ink)
+    look = pictures.Look(ink, resize, contrast, crop_bottom)
+    pictures.check_look(look)
     images, skeletons = as_table(images), as_table(skeletons)
     if len(images) != len(skeletons):
         raise ValueError(
@@ -100,7 +114,7 @@ def stack_pairs(images, skeletons, *, size=None, ink="auto"):
         )
     if layouts[0] == "pixels":
         size = None if size is None else pictures.check_size(size)
-        return _stack_pixels(images, skeletons, size, ink)
+        return _stack_pixels(images, skeletons, size, look)
     if size is not None:
         hint = " PairEncoder(image_size=...) resizes files." if layouts[0] == "files" else ""
         raise ValueError(f"size={size!r} applies to pixels, but {layouts[0]} were given.{hint}")
@@ -258,6 +272,14 @@ class Layout:
     resizes: bool = False  # whether images of any size are welcome
     ink: str = "auto"  # how skeletons are read that come alone or from files
     used_columns: tuple = ()  # features: columns of each half up to the last that is not all zero
+    resize: str = "stretch"  # these three as `Look` has them; the defaults are of earlier versions
+    contrast: str = pictures.EARLIER
+    crop_bottom: int | float = 0
+
+    @property
+    def look(self):
+        """How pictures are read."""
+        return pictures.Look(self.ink, self.resize, self.contrast, self.crop_bottom)
 
     @property
     def shapes(self):
@@ -285,9 +307,9 @@ def check_layout(layout, n_features):
         fits = layout.name in ("pixels", "files") and len(image) == 3 and image[0] in (1, 3)
         fits = fits and skeleton == (1, *image[1:]) and not used
         fits = fits and n_features == (2 if layout.name == "files" else image[0] + 1)
-    if not fits or type(layout.resizes) is not bool or type(layout.ink) is not str:
+    if not fits or type(layout.resizes) is not bool:
         raise ValueError(f"{layout} is no layout of rows with n_features_in_={n_features}.")
-    pictures.check_ink(layout.ink)
+    pictures.check_look(layout.look, earlier=True)
 
 
 def as_table(X):
@@ -300,6 +322,8 @@ def as_table(X):
         return X.to_pandas()  # a Table of pyarrow, whose columns have no names
     if is_frame(X):
         return X
+    if isinstance(X, list | tuple) and any(isinstance(picture, Image.Image) for picture in X):
+        X = [pictures.as_array(p) if isinstance(p, Image.Image) else p for p in X]
     try:
         array = np.asarray(X)
     except ValueError:  # rows of different shapes
@@ -380,14 +404,14 @@ def paths_of(X, index):
     return column
 
 
-def _stack_pixels(images, skeletons, size, ink):
-    images = pictures.as_images(images, size)
+def _stack_pixels(images, skeletons, size, look):
+    images = pictures.as_images(images, size, look)
     size = size or images.shape[2:]
     dtype, top = (np.float32, 1) if images.dtype.kind == "f" else (np.uint8, 255)
     X = np.empty((len(images), images.shape[1] + 1, *size), dtype)
     for row, image in enumerate(images):
-        X[row, :-1] = pictures.resize_images(pictures.plain_pixels(image), size)
-    np.multiply(pictures.as_ink(skeletons, size, ink), dtype(top), out=X[:, -1:])
+        X[row, :-1] = resize_images(pictures.plain_pixels(image), size, look.resize)
+    np.multiply(pictures.as_ink(skeletons, size, look), dtype(top), out=X[:, -1:])
     return X
 
 

@@ -10,6 +10,7 @@ import itertools
 import numbers
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import joblib
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from sklearn.utils import check_array
 
 from ..checks import as_file
+from .sizes import RESIZES, crop_bottom, resize_images, resize_ink
 
 with contextlib.suppress(ImportError):  # the extra [images]: photographs of telephones
     import pillow_heif
@@ -24,6 +26,15 @@ with contextlib.suppress(ImportError):  # the extra [images]: photographs of tel
     pillow_heif.register_heif_opener()
 
 INKS = ("auto", "light", "dark")
+CONTRASTS = ("full", "own")
+#: What earlier versions did: 8 bits were let be, others stretched between their own extremes.
+EARLIER = "earlier"
+#: The luma of ITU-R 601, as Pillow has it.
+_LUMA = (0.299, 0.587, 0.114)
+#: Of the pixels of an image, the share at either end that its own contrast lets go.
+_ENDS = 0.005
+#: Bits of the pixels of cameras and scanners; with a sign, one is lost where all are used.
+_BITS = {"u": (8, 12, 16, 32, 64), "i": (8, 12, 15, 16, 31, 32, 63), "b": (1,)}
 #: On which grounds to look for the ink of transparent drawings.
 _GROUNDS = {"auto": ("white", "black"), "dark": ("white",), "light": ("black",)}
 #: Formats whose first picture is the picture: previews, other eyes, depths or layers follow it.
@@ -32,7 +43,48 @@ _PICTURE_FIRST = ("MPO", "HEIF", "PSD")
 _SUBFILE_TYPE, _NO_PAGE = 254, 0b101
 
 
+@dataclass(frozen=True)
+class Look:
+    """How pictures of any kind and size are read.
+
+    Parameters
+    ----------
+    ink : {"auto", "light", "dark"}
+        Which shade of a drawing is ink.
+    resize : {"pad", "stretch"}
+        How pictures come to a size: whole, on the shade of their border (drawings: on blank
+        ground), or distorted.
+    contrast : {"full", "own"}
+        What becomes black and white in an image of whatever type: the ends of the range that its
+        type and bits have, or its own darkest and lightest pixels, but for half a percent.
+    crop_bottom : int or float
+        Rows of an image that are cut off at the bottom: pixels, or a share below 1.
+    """
+
+    ink: str = "auto"
+    resize: str = "pad"
+    contrast: str = "full"
+    crop_bottom: int | float = 0
+
+
 # ---- checks --------------------------------------------------------------------------------------
+
+
+def check_look(look, earlier=False):
+    """Raise unless a `Look` is as described; `earlier` lets what earlier versions did pass."""
+    check_ink(look.ink)
+    contrasts = (*CONTRASTS, EARLIER) if earlier else CONTRASTS
+    for name, value, known in (
+        ("resize", look.resize, RESIZES),
+        ("contrast", look.contrast, contrasts),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {list(known)}, but {value!r} was given.")
+    cut = look.crop_bottom
+    if isinstance(cut, bool) or not isinstance(cut, numbers.Real) or not cut >= 0:
+        raise ValueError(f"crop_bottom must be a number of rows, or a share below 1, got {cut!r}.")
+    if cut >= 1 and cut != int(cut):
+        raise ValueError(f"crop_bottom={cut!r} is neither a number of rows nor a share below 1.")
 
 
 def check_ink(ink):
@@ -78,13 +130,14 @@ def is_ragged(pictures):
 # ---- pictures in memory --------------------------------------------------------------------------
 
 
-def as_images(images, size=None):
+def as_images(images, size=None, look=None):
     """Return images as (n, C, H, W), C of 1 or 3: a view where they need no conversion.
 
     `size` is for images of different sizes; others are not resized.
     """
+    look = look or Look()
     if is_ragged(images):
-        return _bring_to_size(images, size)
+        return _bring_to_size(images, size, look)
     if type(images) is not np.ndarray or images.dtype != np.uint8 or 0 in images.shape:
         # what scikit-learn checks, all arrays of 8 bits fulfil
         images = check_array(images, allow_nd=True, input_name="the images")
@@ -98,18 +151,23 @@ def as_images(images, size=None):
             f"The images have the shape {given}; expected (n, H, W), (n, C, H, W) or "
             "(n, H, W, C) with 1 (grey), 3 (RGB) or 4 (RGBA) channels C."
         )
+    images = crop_bottom(images, look.crop_bottom)
     if images.dtype.kind in "iu" and (
         images.dtype == np.uint16 or images.min() < 0 or images.max() > 255
     ):
-        images = np.stack([_narrow(image) for image in images])
+        images = np.stack([_narrow(image, look.contrast) for image in images])
     check_range(images)
-    return np.stack([_over_white(image) for image in images]) if images.shape[1] == 4 else images
+    if images.shape[1] == 4:
+        images = np.stack([_over_white(image) for image in images])
+    if look.contrast == "own":
+        images = np.stack([to_own_contrast(image) for image in images])
+    return images
 
 
-def as_ink(drawings, size, ink):
+def as_ink(drawings, size, look):
     """Return drawings (also of different sizes) as (n, 1, H, W) bool."""
     if is_ragged(drawings):
-        return np.concatenate([as_ink(drawing[None], size, ink) for drawing in drawings])
+        return np.concatenate([as_ink(drawing[None], size, look) for drawing in drawings])
     drawings = check_array(drawings, allow_nd=True, input_name="the skeletons")
     given = drawings.shape
     if drawings.ndim == 3:
@@ -121,8 +179,8 @@ def as_ink(drawings, size, ink):
             f"The skeletons have the shape {given}; expected (n, H, W), (n, C, H, W) or "
             "(n, H, W, C) with 1 (grey), 3 (RGB) or 4 (RGBA) channels C."
         )
-    found = [_find_ink_in(drawing, ink) for drawing in drawings]
-    return np.stack([resize_ink(lines, size) for lines in found])[:, None]
+    found = [_find_ink_in(drawing, look.ink) for drawing in drawings]
+    return np.stack([resize_ink(lines, size, look.resize) for lines in found])[:, None]
 
 
 def plain_pixels(pixels):
@@ -132,56 +190,66 @@ def plain_pixels(pixels):
     return pixels.astype(np.float32 if pixels.dtype.kind == "f" else np.uint8, copy=False)
 
 
-def resize_images(images, size):
-    """Resize (..., h, w) uint8 or float32 to (..., *size), bilinear and antialiased."""
-    if images.shape[-2:] == tuple(size):
+def to_own_contrast(image):
+    """Stretch an image (..., H, W) between its own ends; uint8 stays so, floats stay in 0..1."""
+    low, high = np.quantile(image, [_ENDS, 1 - _ENDS])
+    top = 1.0 if image.dtype.kind == "f" else 255.0
+    stretched = np.clip((image - low) * (top / (high - low) if high > low else 0), 0, top)
+    return stretched.astype(image.dtype) if top == 1 else np.rint(stretched).astype(np.uint8)
+
+
+def to_channels(images, n_channels):
+    """Bring images (n, C, H, W) of 1 or 3 channels to as many as a network wants."""
+    if images.shape[1] == n_channels:
         return images
-    planes = np.ascontiguousarray(images).reshape(-1, *images.shape[-2:])
-    resized = [Image.fromarray(plane).resize(size[::-1], Image.BILINEAR) for plane in planes]
-    return np.stack(resized).reshape(*images.shape[:-2], *size)
+    if n_channels == 3:
+        return np.broadcast_to(images, (len(images), 3, *images.shape[2:]))
+    grey = np.tensordot(_LUMA, images.astype(np.float32), (0, 1))[:, None]
+    return grey if images.dtype.kind == "f" else np.rint(grey).astype(np.uint8)
 
 
-def resize_ink(ink, size):
-    """Resize (..., h, w) bool to (..., *size) so that no line is lost.
-
-    Shrinking, every pixel falls into one cell, and a cell with any ink is ink; growing, the
-    nearest pixel decides.
-    """
-    for axis, new in zip((-2, -1), size, strict=True):
-        old, cells = ink.shape[axis], np.arange(new)
-        if new < old:
-            first = -((new - 2 * cells * old) // (2 * new))  # ceil(cell * old / new - 1/2)
-            ink = np.logical_or.reduceat(ink, first, axis=axis)
-        elif new > old:
-            ink = np.take(ink, (2 * cells + 1) * old // (2 * new), axis=axis)
-    return ink
+def as_array(picture):
+    """Return a picture of Pillow's as an array: (H, W) of grey or (H, W, C), of at most 8 bits."""
+    picture = _upright(picture.copy(), "full")
+    if picture.has_transparency_data:
+        return np.asarray(picture.convert("RGBA"))
+    return np.asarray(picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB"))
 
 
-def _bring_to_size(images, size):
+def _bring_to_size(images, size, look):
     if size is None:
         raise ValueError(
             "The images differ in size. Give the one that all shall have: "
             "stack_pairs(..., size=...) or PairEncoder(image_size=...)."
         )
-    images = [as_images(image[None])[0] for image in images]  # each (C, H, W)
+    images = [as_images(image[None], look=look)[0] for image in images]  # each (C, H, W)
     if len({image.dtype.kind == "f" for image in images}) > 1:
         raise ValueError("Some images are floats in 0..1 and others integers: convert them.")
-    images = [resize_images(plain_pixels(image), size) for image in images]
+    images = [resize_images(plain_pixels(image), size, look.resize) for image in images]
     n_channels = max(map(len, images))
     return np.stack([np.broadcast_to(image, (n_channels, *size)) for image in images])
 
 
-def _narrow(image):
+def _narrow(image, contrast):
     """Bring an image of wide integers (C, H, W) to 8 bits; alpha has its dtype's full range."""
-    colour, alpha = _eight_bits(image[:3]), image[3:] / np.iinfo(image.dtype).max
+    colour, alpha = to_eight_bits(image[:3], contrast), image[3:] / np.iinfo(image.dtype).max
     return np.concatenate([colour, np.rint(255 * alpha).astype(np.uint8)])
 
 
-def _eight_bits(pixels):
-    """Scale pixels by their own minimum and maximum to uint8."""
+def to_eight_bits(pixels, contrast="full"):
+    """Scale pixels of any real dtype to uint8.
+
+    White is the highest number of as many bits (8, 12, 16, 32 or 64) as the brightest needs, of
+    floats 1. Where some are negative, or floats above 1, it is by their own extremes: these have
+    no range that one could know.
+    """
     low, high = float(pixels.min()), float(pixels.max())
     if not np.isfinite([low, high]).all():
         raise ValueError("it holds NaN or infinite pixels")
+    whole = pixels.dtype.kind in "iub"
+    if contrast != EARLIER and low >= 0 and (whole or high <= 1):
+        tops = [2**bits - 1 for bits in _BITS[pixels.dtype.kind]] if whole else [1]
+        low, high = 0.0, float(next(top for top in tops if top >= high))
     return np.rint((pixels - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
 
 
@@ -204,8 +272,7 @@ def _find_ink_in(drawing, ink):
     colour, alpha = drawing[:3], drawing[3] / top if len(drawing) == 4 else 1.0
     for ground in _GROUNDS[ink] if len(drawing) == 4 else ("white",):
         shade = top if ground == "white" else 0
-        # the luma of ITU-R 601, as Pillow has it
-        grey = np.tensordot([0.299, 0.587, 0.114], colour * alpha + shade * (1 - alpha), 1)
+        grey = np.tensordot(_LUMA, colour * alpha + shade * (1 - alpha), 1)
         found = _find_ink(np.rint(grey) if whole else grey, ink)
         if found.any():
             break
@@ -236,31 +303,45 @@ def check_file(path):
         return _has_more_pages(image)
 
 
-def decode_image(path, shape):
-    """Read an image file as uint8 of `shape` (C, H, W)."""
+def size_of_file(path):
+    """Give the width and the height that an image file says it has."""
     with Image.open(as_file(path)) as image:
-        # A large JPEG is decoded several times faster near the size that is wanted.
-        image.draft(None, (2 * max(shape[1:]),) * 2)
-        image = _on_ground(_upright(image), "white")
-    mode, size = "RGB" if shape[0] == 3 else "L", shape[:0:-1]
+        return image.size
+
+
+def decode_image(path, shape, look=None):
+    """Read an image file as uint8 of `shape` (C, H, W)."""
+    look = look or Look()
+    with Image.open(as_file(path)) as image:
+        if look.crop_bottom < 1:  # rows are counted in the file's own pixels
+            # a large JPEG is decoded several times faster near the size that is wanted
+            image.draft(None, (2 * max(shape[1:]),) * 2)
+        image = _on_ground(_upright(image, look.contrast), "white")
+    mode = "RGB" if shape[0] == 3 else "L"
     if image.mode != mode:
         image = image.convert(mode)
-    if image.size != size:
-        image = image.resize(size, Image.BILINEAR)
-    pixels = np.asarray(image)  # (H, W) or (H, W, 3)
-    return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
+    if not look.crop_bottom and look.resize == "stretch" and look.contrast != "own":
+        if image.size != shape[:0:-1]:
+            image = image.resize(shape[:0:-1], Image.BILINEAR)
+        return np.asarray(image).reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
+    pixels = np.asarray(image).reshape(image.height, image.width, shape[0]).transpose(2, 0, 1)
+    pixels = crop_bottom(pixels, look.crop_bottom)
+    if look.contrast == "own":
+        pixels = to_own_contrast(pixels)
+    return resize_images(pixels, shape[1:], look.resize)
 
 
-def decode_skeleton(path, shape, ink):
+def decode_skeleton(path, shape, look=None):
     """Read the file of a drawing as uint8 of 0 or 255, `shape` (1, H, W)."""
+    look = look or Look()
     with Image.open(as_file(path)) as image:
-        image = _upright(image)
+        image = _upright(image, look.contrast)
     # White lines on a transparent ground show on black only.
-    for ground in _GROUNDS[ink]:
-        found = _find_ink(np.asarray(_on_ground(image, ground).convert("L")), ink)
+    for ground in _GROUNDS[look.ink]:
+        found = _find_ink(np.asarray(_on_ground(image, ground).convert("L")), look.ink)
         if found.any():
             break
-    return plain_pixels(resize_ink(found, shape[1:]))[None]
+    return plain_pixels(resize_ink(found, shape[1:], look.resize))[None]
 
 
 def in_threads(function, items):
@@ -282,11 +363,11 @@ def _pool(process_id):
     return ThreadPoolExecutor(n_threads, thread_name_prefix="skpair"), n_threads
 
 
-def _upright(image):
+def _upright(image, contrast):
     """Load an image, turned as its EXIF entry says, with at most 8 bits a channel."""
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        pixels = _eight_bits(np.asarray(image))
+        pixels = to_eight_bits(np.asarray(image), contrast)
         # Pillow has turned only those pages of fewer bits whose white is zero
         image = Image.fromarray(255 - pixels if _white_is_zero(image) else pixels)
     return image

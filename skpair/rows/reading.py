@@ -1,7 +1,7 @@
 """What estimators are given becomes two `Half` objects, the images and the skeletons."""
 
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 from sklearn.utils import _safe_indexing, check_array, check_X_y
@@ -25,10 +25,20 @@ from .layouts import (
     stack_pairs,
 )
 
-DEFAULT_FILE_SIZE = 64  # pixels: files come in any size, a batch needs one
+#: Files come in any size, and a batch needs one: the median of their longer sides, if it is not
+#: more than this (pixels).
+MOST_PIXELS = 96
+#: Files whose size is looked at, and images whose bottom is.
+_LOOKED_AT, _COMPARED = 500, 20
 
 
-def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
+def how_of(encoder):
+    """Give the parameters of a PairEncoder that say how pictures are read, for `fit_pairs`."""
+    look = pictures.Look(encoder.ink, encoder.resize, encoder.contrast, encoder.crop_bottom)
+    return {"image_size": encoder.image_size, "look": look}
+
+
+def as_pairs(X, y, rest, *, image_size=None, look=None):
     """Resolve the call forms of `fit` to rows of pairs and their cases.
 
     Parameters
@@ -37,8 +47,8 @@ def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
         The first two arguments: X and y, or images and skeletons.
     rest : tuple
         The others: none; the cases; or the cases of the images, and those of the skeletons.
-    image_size, ink
-        As a PairEncoder has them, for images and skeletons given apart.
+    image_size, look
+        As `how_of` gives them, for images and skeletons given apart.
 
     Returns
     -------
@@ -68,10 +78,13 @@ def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
         check_no_gaps("y", y)
         return X, y, None
     sets = [as_table(X), as_table(y)]
+    look = look or pictures.Look()
+    check_reading(image_size, look)
+    how = asdict(look)
     size = image_size if pictures.is_ragged(sets[0]) else None
     if len(rest) == 1:
         check_no_gaps("y", rest[0])
-        return stack_pairs(*sets, size=size, ink=ink), rest[0], None
+        return stack_pairs(*sets, size=size, **how), rest[0], None
     for name, part, labels in zip(("y_img", "y_skel"), sets, rest, strict=True):
         kind = "images" if name == "y_img" else "skeletons"
         if labels is None:
@@ -83,7 +96,7 @@ def as_pairs(X, y, rest, *, image_size=None, ink="auto"):
             raise ValueError(f"{name} has {len(labels)} cases, but there are {len(part)} {kind}.")
     n_rows = max(map(len, sets))
     sets = [_safe_indexing(part, np.resize(np.arange(len(part)), n_rows)) for part in sets]
-    X = stack_pairs(*sets, size=size, ink=ink)
+    X = stack_pairs(*sets, size=size, **how)
     return X, np.resize(column_or_1d(rest[0]), n_rows), rest
 
 
@@ -114,14 +127,15 @@ def distinct_halves(halves, codes):
     return kept, codes_of_kept
 
 
-def fit_pairs(estimator, X, y, *, image_size=None, ink="auto", n_skeletons=None):
+def fit_pairs(estimator, X, y, *, image_size=None, look=None, n_skeletons=None):
     """Validate the rows of `fit`, setting `n_features_in_` and `feature_names_in_`.
 
     Of two sets, only the first `n_skeletons` rows hold skeletons that no other row holds.
     Returns the images and the skeletons, each a `Half` of n rows, the `Layout`, and y as an array
     of shape (n,) (or None).
     """
-    size = check_reading(image_size, ink)
+    look = look or pictures.Look()
+    size = check_reading(image_size, look)
     X = as_table(X)
     _check_some(estimator, X)
     name = layout_of(X)
@@ -135,14 +149,20 @@ def fit_pairs(estimator, X, y, *, image_size=None, ink="auto", n_skeletons=None)
     elif name == "pixels":
         height_width = size or X.shape[2:]
         layout = Layout(
-            name, (X.shape[1] - 1, *height_width), (1, *height_width), size is not None, ink
+            name,
+            (X.shape[1] - 1, *height_width),
+            (1, *height_width),
+            size is not None,
+            **asdict(look),
         )
         _warn_blank(~X[:n_skeletons, -1].any(axis=(1, 2)))
     else:
-        size = size or (DEFAULT_FILE_SIZE, DEFAULT_FILE_SIZE)
-        layout = Layout(name, (3, *size), (1, *size), True, ink)
+        layout = Layout(name, (3, 1, 1), (1, 1, 1), True, **asdict(look))
         images, skeletons = _split_rows(X, layout)
         _check_files(images, skeletons)
+        size = size or _usual_size(images)
+        layout = replace(layout, image_shape=(3, *size), skeleton_shape=(1, *size))
+        images, skeletons = _split_rows(X, layout)
         # Every file is decoded once: a broken one must not show up after hours of training.
         if not images.ask_files(images.has_colour).any():
             layout = replace(layout, image_shape=(1, *size))
@@ -158,9 +178,16 @@ def hand_on_columns(source, target):
             setattr(target, name, getattr(source, name))
 
 
-def check_reading(image_size, ink):
+def _usual_size(images):
+    """Give the median of the longer sides of image files, at most `MOST_PIXELS`: a square."""
+    step = -(-len(images) // _LOOKED_AT)
+    side = int(np.median(images.take(slice(None, None, step)).longer_sides()))
+    return (min(side, MOST_PIXELS),) * 2
+
+
+def check_reading(image_size, look):
     """Check the parameters that say how pictures are read."""
-    pictures.check_ink(ink)
+    pictures.check_look(look)
     return None if image_size is None else pictures.check_size(image_size, "image_size")
 
 
@@ -235,19 +262,22 @@ def check_aligned(images, skeletons):
 def _half(estimator, X, index):
     X = as_table(X)
     layout = estimator.layout_
-    _check_layout(estimator, X)
-    if layout.name == "files":
-        return FileHalf(paths_of(X, index), layout, index)
-    if not _is_alone(estimator, X, index):
+    given = _check_layout(estimator, X)
+    if given == "files":
+        return FileHalf(paths_of(X, index), replace(layout, name="files"), index)
+    if layout.name == "files":  # pictures in memory, brought to what the files are brought to
+        layout = replace(layout, name="pixels")
+    elif not _is_alone(estimator, X, index):
         return _split_rows(_validate_fitted(estimator, X), layout)[index]
     if layout.name == "features":
         X = check_array(X, dtype=np.float32, estimator=estimator, input_name="X")
         X = pad_columns(X, layout.shapes[index][0])
     elif index == 0:
-        X = pictures.as_images(X, layout.image_shape[1:] if layout.resizes else None)
+        X = pictures.as_images(X, layout.image_shape[1:] if layout.resizes else None, layout.look)
+        X = pictures.to_channels(X, layout.image_shape[0])
         _check_same_shape(estimator, X)
     else:
-        X = pictures.as_ink(X, layout.skeleton_shape[1:], layout.ink)
+        X = pictures.as_ink(X, layout.skeleton_shape[1:], layout.look)
     return ArrayHalf(X, layout, index)
 
 
@@ -315,16 +345,18 @@ def _count_used(X):
 
 
 def _check_layout(estimator, X):
+    """Name the layout of X, which must go with that of `fit`: pictures with pictures."""
     _check_some(estimator, X)
     given, fitted = layout_of(X), estimator.layout_.name
-    if given != fitted:
+    if given != fitted and "features" in (given, fitted):
         single = (
-            " One picture alone needs an axis before it: X[None]." if fitted == "pixels" else ""
+            " One picture alone needs an axis before it: X[None]." if fitted != "features" else ""
         )
         raise ValueError(
             f"X holds {given}, but {type(estimator).__name__} was fitted on {fitted}. Give X in "
             f"the layout that fit has seen.{single}"
         )
+    return given
 
 
 def _check_some(estimator, X):

@@ -140,7 +140,7 @@ def judge(variant, sketches):
         found = drawings.clean(picture, crop=False, stroke_width=1)
         seconds += time.perf_counter() - started
         cleaned.append(agreement(found > 0, lines))
-        read = pictures.as_ink(picture[None], (SIZE, SIZE), "auto")[0, 0]
+        read = pictures.as_ink(picture[None], (SIZE, SIZE), pictures.Look())[0, 0]
         midway.append(agreement(skeletonize(read), lines))
         photographs.append(picture)
     shown = [

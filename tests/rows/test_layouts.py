@@ -23,15 +23,18 @@ from skpair.rows import halves, layouts, pictures, reading
 class NearestMean(ClassifierMixin, TransformerMixin, BaseEstimator):
     """The least that an estimator over pairs can be: what fails here is due to rows/."""
 
-    def __init__(self, image_size=None, ink="auto"):
+    def __init__(
+        self, image_size=None, ink="auto", resize="stretch", contrast="full", crop_bottom=0
+    ):
         self.image_size = image_size
         self.ink = ink
+        self.resize = resize
+        self.contrast = contrast
+        self.crop_bottom = crop_bottom
 
     def fit(self, X, y, *rest):
-        X, y, _ = reading.as_pairs(X, y, rest, image_size=self.image_size, ink=self.ink)
-        images, _, self.layout_, y = reading.fit_pairs(
-            self, X, y, image_size=self.image_size, ink=self.ink
-        )
+        X, y, _ = reading.as_pairs(X, y, rest, **reading.how_of(self))
+        images, _, self.layout_, y = reading.fit_pairs(self, X, y, **reading.how_of(self))
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -129,16 +132,56 @@ def test_floats_stay_floats_and_bool_becomes_black_and_white():
     assert set(np.unique(stack_pairs(images > 0.5, lines()))) == {0, 255}
 
 
-def test_each_wide_image_is_scaled_by_its_own_range_never_clipped():
+def test_white_of_wide_images_is_the_highest_number_of_their_bits():
     ramp = np.arange(256, dtype=np.uint16).reshape(1, 16, 16)
-    images = np.concatenate([ramp * 4 + 3000, ramp // 2 + 60_000])  # 10-bit and 7-bit contrast
+    images = np.concatenate([ramp * 4 + 3000, ramp // 2 + 60_000])  # of 12 bits, and of 16
     X = stack_pairs(images, lines(2))
-    np.testing.assert_array_equal(X[0, 0].ravel(), np.arange(256))
-    assert X[1].min() == 0
-    assert X[1, 0].max() == 255
-    np.testing.assert_array_equal(stack_pairs(images.astype(int) - 5000, lines(2)), X)
-    alone = stack_pairs(images[:1], lines(1))
-    np.testing.assert_array_equal(alone, X[:1])
+    np.testing.assert_array_equal(X[0, 0], np.rint(images[0] * (255 / 4095)))
+    np.testing.assert_array_equal(X[1, 0], np.rint(images[1] * (255 / 65535)))
+    np.testing.assert_array_equal(stack_pairs(images[:1], lines(1)), X[:1])
+    below = stack_pairs(images[:1].astype(int) - 5000, lines(1))  # no range is known
+    np.testing.assert_array_equal(below[0, 0].ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize("top", [255, 4095, 65535, 1.0])
+@pytest.mark.parametrize("contrast", ["full", "own"])
+def test_one_contrast_for_all_depths(top, contrast):
+    shades = np.linspace(0.2, 0.6, 256).reshape(1, 16, 16)
+    stored = shades * top
+    if top != 1:
+        stored = np.rint(stored).astype(np.uint8 if top == 255 else np.uint16)
+    X = stack_pairs(stored, lines(1), contrast=contrast)[0, 0] * (255 if top == 1 else 1.0)
+    expected = 255 * shades[0]
+    if contrast == "own":
+        low, high = np.quantile(expected, [0.005, 0.995])
+        expected = np.clip((expected - low) * 255 / (high - low), 0, 255)
+    assert abs(X - expected).max() < (1 if contrast == "full" else 2)
+
+
+def test_the_bottom_is_cropped():
+    images = photographs(2, 20)
+    X = stack_pairs(images, lines(2, 16), crop_bottom=4, size=(16, 20))
+    np.testing.assert_array_equal(X[:, 0], images[:, :16])
+    np.testing.assert_array_equal(stack_pairs(images, lines(2, 16), crop_bottom=0.2), X)
+    for cut, message in ((20, "leaves nothing of images of 20"), (-1, "a share below 1, got -1")):
+        with pytest.raises(ValueError, match=message):
+            stack_pairs(images, lines(2, 16), crop_bottom=cut)
+
+
+def test_proportions_stay():
+    images = np.full((1, 10, 40), 200, np.uint8)
+    images[0, 4:6, 10:30] = 0
+    drawing = np.zeros((1, 40, 10), np.uint8)
+    drawing[0, :, 5] = 1
+    X = stack_pairs(images, drawing, size=40)
+    assert (X[0, 0, :15] == 200).all() and (X[0, 0, 25:] == 200).all()
+    np.testing.assert_array_equal(X[0, 0, 15:25], images[0])
+    np.testing.assert_array_equal(X[0, 1, :, 15:25] > 0, drawing[0] > 0)
+    assert not X[0, 1, :, :15].any() and not X[0, 1, :, 25:].any()
+    stretched = stack_pairs(images, drawing, size=40, resize="stretch")
+    assert (stretched[0, 0, 18:22, 14:26] < 10).all()  # four times as high
+    with pytest.raises(ValueError, match="resize must be one of.*'fill'"):
+        stack_pairs(images, drawing, size=40, resize="fill")
 
 
 @pytest.mark.parametrize("dtype, top", [(np.uint8, 255), (np.uint16, 65535), (float, 1)])
@@ -195,7 +238,7 @@ def test_grey_edges_are_cut_midway_and_empty_pages_have_no_ink():
 def test_thin_lines_survive_any_size(size):
     drawings = np.zeros((40, 40, 40), bool)
     drawings[np.arange(40), np.arange(40)] = True  # a horizontal line at every height
-    X = stack_pairs(photographs(40, 40), drawings, size=size)
+    X = stack_pairs(photographs(40, 40), drawings, size=size, resize="stretch")
     height, width = (size, size) if isinstance(size, int) else size
     assert X.shape == (40, 2, height, width)
     ink = X[:, 1] > 0
@@ -492,10 +535,8 @@ def test_pixels_that_cannot_be_fitted_say_why(change, message):
     [
         (photographs(size=20), r"\(1, 20, 20\).*fitted on \(1, 16, 16\).*size="),
         (stack_pairs(photographs(size=20), lines()), r"\(1, 20, 20\)"),
-        (photographs(colour=True), r"\(3, 16, 16\).*\(1, 16, 16\)"),
         (stack_pairs(photographs(colour=True), lines()), r"\(3, 16, 16\)"),
         ([photographs()[0], photographs(size=20)[0]], "differ in size"),
-        (["a.png"], "X holds files, but NearestMean was fitted on pixels"),
         (np.ones((6, 4)), "X holds features, but NearestMean was fitted on pixels"),
         (photographs().astype(np.float32), "must lie in 0..1"),
         (np.full((1, 16, 16), np.nan), "NaN"),
@@ -508,10 +549,16 @@ def test_pixels_unlike_those_of_fit_say_why(X, message):
         estimator.predict(X)
 
 
-def test_resizing_does_not_excuse_other_channels():
-    estimator = NearestMean(image_size=8).fit(stack_pairs(photographs(), lines()), CASES)
-    with pytest.raises(ValueError, match=r"\(3, 16, 16\).*channels must agree"):
-        estimator.predict(photographs(colour=True))
+def test_channels_are_those_of_fit():
+    grey, colour = photographs(), photographs(colour=True)
+    estimator = NearestMean().fit(stack_pairs(grey, lines()), CASES)
+    luma = np.rint(np.tensordot([0.299, 0.587, 0.114], colour, (0, 1)))
+    np.testing.assert_array_equal(
+        estimator.transform(colour), estimator.transform(luma.astype(np.uint8))
+    )
+    estimator = NearestMean().fit(stack_pairs(colour, lines()), CASES)
+    thrice = np.stack([grey] * 3, axis=1)
+    np.testing.assert_array_equal(estimator.transform(grey), estimator.transform(thrice))
 
 
 def test_fit_takes_two_call_forms_and_no_weights():
@@ -584,9 +631,34 @@ def test_files_are_what_stack_pairs_makes_of_their_pixels(frame):
     np.testing.assert_array_equal(chosen[1], expected[[5, 1], :3])
 
 
-def test_the_default_size_of_files_is_64(frame):
-    estimator = NearestMean().fit(frame, CASES)
-    assert estimator.layout_.image_shape == (3, 64, 64)
+def test_the_size_of_files_follows_them(frame, tmp_path):
+    assert NearestMean().fit(frame, CASES).layout_.image_shape == (3, 16, 16)
+    for row, (height, width) in enumerate(
+        [(30, 40), (20, 50), (60, 10), (45, 45), (8, 9), (50, 3)]
+    ):
+        Image.new("L", (width, height)).save(tmp_path / f"{row}.png")
+    other = frame.assign(image=[str(tmp_path / f"{row}.png") for row in range(6)])
+    assert NearestMean().fit(other, CASES).layout_.image_shape == (1, 47, 47)
+    Image.new("L", (400, 300)).save(tmp_path / "large.png")
+    other["image"] = str(tmp_path / "large.png")
+    assert NearestMean().fit(other, CASES).layout_.image_shape == (1, 96, 96)
+
+
+@pytest.mark.parametrize("resize", ["pad", "stretch"])
+def test_pictures_are_pictures(frame, resize):
+    files = NearestMean(resize=resize).fit(frame, CASES)
+    images = [np.asarray(Image.open(path)) for path in frame["image"]]
+    expected = files.transform(frame["image"])
+    pillow = [Image.open(path) for path in frame["image"]]
+    for pictures_ in (images, np.stack(images), pillow):
+        np.testing.assert_array_equal(files.transform(pictures_), expected)
+    wide = [image[:6] for image in images]  # other sizes, too
+    assert files.transform([*wide[:3], *images[3:]]).shape == expected.shape
+    drawings = [np.asarray(Image.open(path)) for path in frame["skeleton"]]
+    half = reading.skeleton_half(files, drawings)
+    np.testing.assert_array_equal(half.read(slice(None))[:, 0], 255 * lines())
+    arrays = NearestMean(resize=resize).fit(stack_pairs(np.stack(images), lines()), CASES)
+    np.testing.assert_array_equal(arrays.transform(frame["image"]), arrays.transform(images))
 
 
 def test_files_come_in_many_forms(frame):
@@ -790,8 +862,8 @@ def test_tables_of_files_that_cannot_be_fitted_say_why(frame, change, message):
 
 def test_files_unlike_those_of_fit_say_why(frame):
     estimator = NearestMean().fit(frame, CASES)
-    with pytest.raises(ValueError, match="X holds pixels, but NearestMean was fitted on files"):
-        estimator.predict(photographs())
+    with pytest.raises(ValueError, match="X holds features, but NearestMean was fitted on files"):
+        estimator.predict(np.ones((6, 4)))
     with pytest.raises(ValueError, match="column 'image' is missing"):
         estimator.predict(frame[["skeleton"]])
     with pytest.raises(ValueError, match="y holds missing labels, first in row 5"):
@@ -850,7 +922,7 @@ def test_colour_drawings_are_read_as_their_files_are(tmp_path, ink, mode, layout
     picture = Image.fromarray(drawing).convert(mode)
     path = tmp_path / "drawing.png"
     picture.save(path)
-    expected = pictures.decode_skeleton(path, (1, 16, 16), ink)[0] > 0
+    expected = pictures.decode_skeleton(path, (1, 16, 16), pictures.Look(ink))[0] > 0
     assert 20 < np.count_nonzero(expected) < 250
     array = np.asarray(picture)
     if dtype == np.float32:

@@ -60,7 +60,10 @@ def test_white_is_white_in_every_depth(tmp_path, dtype, white_is_zero):
     for shape in ((1, 8, 8), (3, 8, 8)):
         image = pictures.decode_image(path, shape).astype(int)
         assert abs(image - PICTURE).max() <= 1
-    dark, light = (pictures.decode_skeleton(path, (1, 8, 8), ink)[0] for ink in ("dark", "light"))
+    dark, light = (
+        pictures.decode_skeleton(path, (1, 8, 8), pictures.Look(ink))[0]
+        for ink in ("dark", "light")
+    )
     np.testing.assert_array_equal(dark, 255 * (PICTURE < 128))
     np.testing.assert_array_equal(light, 255 * (PICTURE > 128))
 
@@ -78,7 +81,9 @@ def test_one_bit_is_black_and_white(tmp_path, white_is_zero):
     write_tiff(tmp_path / "picture.tif", light ^ white_is_zero, white_is_zero, pack_bits=True)
     image = pictures.decode_image(tmp_path / "picture.tif", (1, 8, 8))[0]
     np.testing.assert_array_equal(image, 255 * light)
-    drawing = pictures.decode_skeleton(tmp_path / "picture.tif", (1, 8, 8), "dark")[0]
+    drawing = pictures.decode_skeleton(tmp_path / "picture.tif", (1, 8, 8), pictures.Look("dark"))[
+        0
+    ]
     np.testing.assert_array_equal(drawing, 255 * ~light)
 
 
