@@ -107,10 +107,12 @@ def leave_out_all(path):
     for name, data in (("digits", digits), ("drawn copepods", copepods)):
         jobs = (delayed(leave_out)(data, new) for new in np.unique(data.y))
         rows = sum(Parallel(2)(jobs), [])
-        columns = ["new", "known", "harmonic mean", "area", "taken"]
+        columns = ["new found", "known right", "harmonic mean", "area", "taken"]
         table = pd.DataFrame(rows, columns=["way", "drawings", *columns])
         means = table.groupby(["way", "drawings"], sort=False)[columns].mean()
-        tables.append(f"{name}, each of {len(np.unique(data.y))} cases in turn\n{means.round(3)}")
+        tables.append(
+            f"{name}, each of {len(np.unique(data.y))} cases in turn\n{means.round(3).to_string()}"
+        )
     text = "\n\n".join(tables)
     print(text)
     Path(path).write_text(text + "\n")

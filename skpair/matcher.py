@@ -27,6 +27,7 @@ from .known.judge import (
 from .learning import schemes
 from .learning.devices import draw_seed
 from .learning.parameters import check_matching, check_prior
+from .learning.splits import check_held_out, split_rows
 from .pair_scores import PairScores
 from .persistence import Persistence, warn_of_left_out
 from .rows import reading
@@ -345,7 +346,7 @@ class PairMatcher(
         check_prior(self.prior, len(self.classes_))
         with Checkpoint(self.checkpoint, self, codes[0] if sets is None else codes) as checkpoint:
             seed = checkpoint.seed("matcher", self.random_state)
-            schemes.check_held_out(self, self.classes_, codes[0])
+            check_held_out(self, self.classes_, codes[0])
             if encoder is not None:
                 rows = codes[0] if sets is None else np.resize(codes[0], len(X))
                 *halves, self.layout_, _ = reading.fit_pairs(self, X, rows, **how)
@@ -354,7 +355,7 @@ class PairMatcher(
                 background = reading.background_half(self, background, halves[0])
             halves, codes = reading.distinct_halves(halves, codes)
             towers_learn = encoder is not None and encoder.learns()
-            split = schemes.split_rows(self, self.classes_, codes, seed, learned=towers_learn)
+            split = split_rows(self, self.classes_, codes, seed, learned=towers_learn)
             learned = schemes.learn(self, encoder, halves, split, checkpoint, background)
             self.dropout_ = learned.dropout
             self._decide(learned, split, halves, rehearse=not towers_learn)

@@ -10,11 +10,9 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from ..checks import as_file, check_number
+from ..rows.ink import LARGEST, box_of, draw, find_ink, has_two_values, lightness
 from ..rows.pictures import Look, as_ink, check_size, plain_pixels
-from .ink import find_ink
 
-#: Pixels of the longer side at which ink is looked for: larger drawings are shrunk to it.
-LARGEST = 1024
 #: What `check` finds odd: shares of a drawing, and the side of a block in shares of the longer one.
 _MUCH_INK, _LITTLE_INK, _BLOCK = 0.25, 0.0005, 1 / 16
 
@@ -97,13 +95,13 @@ def clean(
     check_number("margin", margin, Real, 0)
     size = None if size is None else check_size(size)
     grey = _read(drawing)
-    if _has_two_values(grey):
+    if has_two_values(grey):
         return plain_pixels(as_ink(grey[None], size or grey.shape, Look())[0, 0])
-    ink = find_ink(_lightness(grey), remove_specks=remove_specks, remove_ruling=remove_ruling)
+    ink = find_ink(lightness(grey), remove_specks=remove_specks, remove_ruling=remove_ruling)
     width = stroke_width if thin else 1
     ink = skeletonize(ink) if thin else ink
-    box = _box(ink, margin, stroke_width) if crop and ink.any() else ((0, 0), ink.shape)
-    return plain_pixels(_draw(ink, box, size, width))
+    box = box_of(ink, margin, stroke_width) if crop and ink.any() else ((0, 0), ink.shape)
+    return plain_pixels(draw(ink, box, size, width))
 
 
 def is_binary(drawing):
@@ -124,7 +122,7 @@ def is_binary(drawing):
     >>> is_binary([[0, 255], [255, 0]]), is_binary([[0, 255], [200, 0]])
     (True, False)
     """
-    return _has_two_values(_read(drawing))
+    return has_two_values(_read(drawing))
 
 
 def check(drawings):
@@ -280,68 +278,6 @@ def _on_ground(grey, alpha, largest):
     alpha = alpha / top
     on_white = grey * alpha + top * (1 - alpha)
     return on_white if np.ptp(on_white) > 0.05 * top else grey * alpha
-
-
-def _has_two_values(grey):
-    return bool(((grey == grey.min()) | (grey == grey.max())).all())
-
-
-def _lightness(grey):
-    """Return grey pixels, at most `LARGEST` of them along a side, as float32 of 0..1."""
-    grey = grey.astype(np.float64) if grey.dtype.kind in "iu" and grey.itemsize > 2 else grey
-    low = min(0, grey.min())
-    grey = ((grey - low) / (grey.max() - low)).astype(np.float32)
-    height, width = grey.shape
-    shrink = LARGEST / max(grey.shape)
-    if shrink >= 1:
-        return grey
-    smaller = max(1, round(width * shrink)), max(1, round(height * shrink))
-    return np.asarray(Image.fromarray(grey).resize(smaller, Image.Resampling.BILINEAR))
-
-
-# ---- drawing anew --------------------------------------------------------------------------------
-
-
-def _box(ink, margin, stroke_width):
-    """Return the (row, column) and the (height, width) of the ink with a margin around it."""
-    corners = [np.flatnonzero(ink.any(axis=axis))[[0, -1]] for axis in (1, 0)]
-    (top, bottom), (left, right) = corners
-    shape = bottom - top + 1, right - left + 1
-    around = int(np.ceil(margin * max(shape) + stroke_width / 2))
-    return (top - around, left - around), tuple(side + 2 * around for side in shape)
-
-
-def _draw(ink, box, size, width):
-    """Draw the box of the ink (H, W) in `size`, bool: what is within half a `width` of it."""
-    corner, shape = box
-    if size is None:
-        size, scale = shape, 1.0
-    else:
-        scale = min(new / old for new, old in zip(size, shape, strict=True))
-        wider = tuple(max(old, round(new / scale)) for new, old in zip(size, shape, strict=True))
-        corner = [at - (new - old) // 2 for at, new, old in zip(corner, wider, shape, strict=True)]
-        shape = wider
-    part = _cut(ink, corner, shape)
-    if not part.any():
-        return np.zeros(size, dtype=bool)
-    away = ndimage.distance_transform_edt(~part)
-    away = ndimage.affine_transform(
-        away, (1 / scale, 1 / scale), offset=0.5 / scale - 0.5, output_shape=tuple(size), order=1,
-        mode="nearest",
-    )  # fmt: skip
-    return away * scale <= width / 2
-
-
-def _cut(ink, corner, shape):
-    """Return a part of the ink; where it reaches beyond the drawing, there is none."""
-    part = np.zeros(shape, dtype=bool)
-    target, source = [], []
-    for start, length, there in zip(corner, shape, ink.shape, strict=True):
-        first, last = max(start, 0), min(start + length, there)
-        source.append(slice(first, last))
-        target.append(slice(first - start, last - start))
-    part[tuple(target)] = ink[tuple(source)]
-    return part
 
 
 # ---- many drawings -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..learning import schemes
+from ..learning.splits import Split
 from ..rows.layouts import KINDS
 from . import thresholds
 from .familiar import Familiar
@@ -172,7 +173,7 @@ def _rehearse(settings, learned, split, judging):
         return None
     kept = np.setdiff1d(np.arange(n_cases), left_out)
     codes = {kind: np.searchsorted(kept, split.codes[kind]) for kind in KINDS}
-    short = schemes.Split(np.arange(len(kept)), codes, rows, asked, split.seed)
+    short = Split(np.arange(len(kept)), codes, rows, asked, split.seed)
     shortened = _shorten(settings)
     tried = schemes.relearn(shortened, learned, short)
     judge = _judge(tried, settings, judging)

@@ -3,6 +3,7 @@
 No other folder knows the shapes of X. torch is not imported here.
 """
 
-from .layouts import pair_up, split_pairs, stack_pairs
+from .layouts import split_pairs, stack_pairs
+from .pairing import pair_up
 
 __all__ = ["pair_up", "split_pairs", "stack_pairs"]

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from sklearn.utils import check_array
 
 from ..checks import as_file
+from .ink import LARGEST, clean_to_size, is_scan
 from .sizes import RESIZES, crop_bottom, resize_images, resize_ink
 
 with contextlib.suppress(ImportError):  # the extra [images]: photographs of telephones
@@ -179,8 +180,7 @@ def as_ink(drawings, size, look):
             f"The skeletons have the shape {given}; expected (n, H, W), (n, C, H, W) or "
             "(n, H, W, C) with 1 (grey), 3 (RGB) or 4 (RGBA) channels C."
         )
-    found = [_find_ink_in(drawing, look.ink) for drawing in drawings]
-    return np.stack([resize_ink(lines, size, look.resize) for lines in found])[:, None]
+    return np.stack([_ink_in(drawing, size, look) for drawing in drawings])[:, None]
 
 
 def plain_pixels(pixels):
@@ -262,21 +262,28 @@ def _over_white(image):
     return colour if white == 1 else np.rint(colour).astype(np.uint8)
 
 
-def _find_ink_in(drawing, ink):
-    """Tell lines from ground in a drawing (C, H, W) as in its file: (H, W) bool."""
+def _ink_in(drawing, size, look):
+    """Tell lines from ground in a drawing (C, H, W) as in its file: (*size) bool."""
     if len(drawing) == 1:
-        return _find_ink(drawing[0], ink)
+        return _ink_at(drawing[0], size, look)
     whole = drawing.dtype == np.uint8
     drawing = drawing.astype(float)
     top = next((top for top in (1, 255) if drawing.max() <= top), drawing.max())  # white
     colour, alpha = drawing[:3], drawing[3] / top if len(drawing) == 4 else 1.0
-    for ground in _GROUNDS[ink] if len(drawing) == 4 else ("white",):
+    for ground in _GROUNDS[look.ink] if len(drawing) == 4 else ("white",):
         shade = top if ground == "white" else 0
         grey = np.tensordot(_LUMA, colour * alpha + shade * (1 - alpha), 1)
-        found = _find_ink(np.rint(grey) if whole else grey, ink)
+        found = _ink_at(np.rint(grey) if whole else grey, size, look)
         if found.any():
             break
     return found
+
+
+def _ink_at(grey, size, look):
+    """Bring a grey drawing (H, W) of any real dtype to its ink: (*size) bool."""
+    if look.ink == "auto" and is_scan(grey):
+        return clean_to_size(grey, size)
+    return resize_ink(_find_ink(grey, look.ink), size, look.resize)
 
 
 def _find_ink(drawing, ink):
@@ -335,13 +342,14 @@ def decode_skeleton(path, shape, look=None):
     """Read the file of a drawing as uint8 of 0 or 255, `shape` (1, H, W)."""
     look = look or Look()
     with Image.open(as_file(path)) as image:
+        image.draft(None, (LARGEST, LARGEST))  # a photograph's strokes are wide enough then
         image = _upright(image, look.contrast)
     # White lines on a transparent ground show on black only.
     for ground in _GROUNDS[look.ink]:
-        found = _find_ink(np.asarray(_on_ground(image, ground).convert("L")), look.ink)
+        found = _ink_at(np.asarray(_on_ground(image, ground).convert("L")), shape[1:], look)
         if found.any():
             break
-    return plain_pixels(resize_ink(found, shape[1:], look.resize))[None]
+    return plain_pixels(found)[None]
 
 
 def in_threads(function, items):

@@ -207,3 +207,38 @@ def test_few_of_many_files_are_named(tmp_path):
     assert "Of 8 file(s)" in message
     assert f"{paths[4]!r}, ..." in message
     assert paths[5] not in message
+
+
+def scan(side=300):
+    """A drawing of a cross in grey strokes, on paper that is shaded from one side to half."""
+    paper = np.linspace(110, 230, side) * np.ones((side, 1))
+    paper += np.random.default_rng(0).normal(scale=2, size=paper.shape)
+    rows, columns = np.indices(paper.shape)
+    lines = (abs(rows - 150) <= 3) & (abs(columns - 150) < 90)
+    lines |= (abs(columns - 150) <= 3) & (abs(rows - 150) < 60)
+    paper[lines] *= 0.45
+    return np.clip(paper, 0, 255).astype(np.uint8)
+
+
+def test_a_shadow_on_a_scan_is_no_ink(tmp_path):
+    from skpair.field.drawings import clean
+
+    grey = scan()
+    Image.fromarray(grey).save(tmp_path / "scan.png")
+    read = pictures.decode_skeleton(tmp_path / "scan.png", (1, 64, 64))[0]
+    np.testing.assert_array_equal(read, clean(grey, size=64))
+    in_memory = pictures.as_ink(grey[None], (64, 64), pictures.Look())[0, 0]
+    np.testing.assert_array_equal(in_memory, read > 0)
+    found = read > 0
+    assert 0.02 < found.mean() < 0.08
+    assert found[30:34].any(axis=0).sum() > 50 and found[:, 30:34].any(axis=1).sum() > 34
+    assert not found[:8].any() and not found[-8:].any()
+    shadow = pictures.decode_skeleton(tmp_path / "scan.png", (1, 64, 64), pictures.Look("dark"))[0]
+    assert (shadow > 0).mean() > 0.3  # cut midway, as one who says which shade is ink wants it
+
+
+def test_binary_drawings_stay_to_the_bit(tmp_path):
+    binary = (scan() > 90) * np.uint8(255)
+    Image.fromarray(binary).save(tmp_path / "binary.png")
+    read = pictures.decode_skeleton(tmp_path / "binary.png", (1, 300, 300))[0]
+    np.testing.assert_array_equal(read > 0, binary == 0)

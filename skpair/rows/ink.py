@@ -6,9 +6,15 @@ is black. Shading, of whatever strength, is so gone before any threshold is aske
 """
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 from skimage.filters import apply_hysteresis_threshold
-from skimage.morphology import disk
+from skimage.morphology import disk, skeletonize
+
+#: Pixels of the longer side at which ink is looked for: larger drawings are shrunk to it.
+LARGEST = 1024
+#: Pixels of the longer side from which on a grey drawing is a scan.
+_SCAN = 200
 
 #: Cells along the longer side of the coarse picture, in which strokes are lost and paper is left.
 _CELLS = 128
@@ -262,3 +268,79 @@ def _remove_specks(ink):
     is_round = np.bincount(parts.ravel())[1:] > 0.5 * length**2
     shortest = np.where(is_round, _SPECKS[1], _SPECKS[0]) * max(ink.shape)
     return np.concatenate([[False], length >= shortest])[parts]
+
+
+# ---- from ink to a picture of some size ----------------------------------------------------------
+
+
+def is_scan(grey):
+    """Tell whether a drawing (H, W) is to be cleaned: large, and of more than two shades."""
+    return max(grey.shape) >= _SCAN and not has_two_values(grey)
+
+
+def clean_to_size(grey, size, stroke_width=2):
+    """Find the ink of a scan (H, W), thin it, crop it and draw it in `size`: (H, W) bool."""
+    ink = skeletonize(find_ink(lightness(grey)))
+    if not ink.any():
+        return np.zeros(size, bool)
+    return draw(ink, box_of(ink, 0.05, stroke_width), size, stroke_width)
+
+
+def has_two_values(grey):
+    """Tell whether a drawing has two shades at most."""
+    return bool(((grey == grey.min()) | (grey == grey.max())).all())
+
+
+def lightness(grey):
+    """Return grey pixels, at most `LARGEST` of them along a side, as float32 of 0..1."""
+    grey = grey.astype(np.float64) if grey.dtype.kind in "iu" and grey.itemsize > 2 else grey
+    low = min(0, grey.min())
+    grey = ((grey - low) / (grey.max() - low)).astype(np.float32)
+    height, width = grey.shape
+    shrink = LARGEST / max(grey.shape)
+    if shrink >= 1:
+        return grey
+    smaller = max(1, round(width * shrink)), max(1, round(height * shrink))
+    return np.asarray(Image.fromarray(grey).resize(smaller, Image.Resampling.BILINEAR))
+
+
+def box_of(ink, margin, stroke_width):
+    """Return the (row, column) and the (height, width) of the ink with a margin around it."""
+    corners = [np.flatnonzero(ink.any(axis=axis))[[0, -1]] for axis in (1, 0)]
+    (top, bottom), (left, right) = corners
+    shape = bottom - top + 1, right - left + 1
+    around = int(np.ceil(margin * max(shape) + stroke_width / 2))
+    return (top - around, left - around), tuple(side + 2 * around for side in shape)
+
+
+def draw(ink, box, size, width):
+    """Draw the box of the ink (H, W) in `size`, bool: what is within half a `width` of it."""
+    corner, shape = box
+    if size is None:
+        size, scale = shape, 1.0
+    else:
+        scale = min(new / old for new, old in zip(size, shape, strict=True))
+        wider = tuple(max(old, round(new / scale)) for new, old in zip(size, shape, strict=True))
+        corner = [at - (new - old) // 2 for at, new, old in zip(corner, wider, shape, strict=True)]
+        shape = wider
+    part = _cut(ink, corner, shape)
+    if not part.any():
+        return np.zeros(size, dtype=bool)
+    away = ndimage.distance_transform_edt(~part)
+    away = ndimage.affine_transform(
+        away, (1 / scale, 1 / scale), offset=0.5 / scale - 0.5, output_shape=tuple(size), order=1,
+        mode="nearest",
+    )  # fmt: skip
+    return away * scale <= width / 2
+
+
+def _cut(ink, corner, shape):
+    """Return a part of the ink; where it reaches beyond the drawing, there is none."""
+    part = np.zeros(shape, dtype=bool)
+    target, source = [], []
+    for start, length, there in zip(corner, shape, ink.shape, strict=True):
+        first, last = max(start, 0), min(start + length, there)
+        source.append(slice(first, last))
+        target.append(slice(first - start, last - start))
+    part[tuple(target)] = ink[tuple(source)]
+    return part
