@@ -40,7 +40,7 @@ class PairEncoder(
         needed. "auto" freezes a tower with given `weights`, a module and "identity".
     image_size : int, (int, int) or None, default=None
         Height and width that pictures are brought to. None keeps pixels as they are, and reads
-        files as squares of the median of their longer sides, at most 96; `image_size_` tells.
+        files as squares of the median of their longer sides, at most 96; `layout_` tells.
     resize : {"pad", "stretch"}, default="pad"
         How: whole, amid the shade of their border (drawings: amid blank ground), or distorted.
     ink : {"auto", "dark", "light"}, default="auto"
