@@ -195,9 +195,9 @@ def tested(result, estimators, reference, against):
 def joint_training(report, name, X, y):
     """Five times two folds: the towers learn by the loss alone, together with the layers."""
     cv = RepeatedStratifiedKFold(n_splits=2, n_repeats=5, random_state=0)
+    settings = {"training": "joint", "dropout": 0.3, "prior": "uniform", "validation_fraction": 0}
     estimators = {
-        loss: PairMatcher(PairEncoder(), loss=loss, training="joint", dropout=0.3, prior="uniform")
-        for loss in ("n_pair", *PAIRWISE)
+        loss: PairMatcher(PairEncoder(), loss=loss, **settings) for loss in ("n_pair", *PAIRWISE)
     }
     result = compare(estimators, X, y, cv=cv, scoring=SCORING, n_jobs=N_JOBS, random_state=0)
     means = tested(result, estimators, "n_pair", PAIRWISE)
