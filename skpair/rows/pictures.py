@@ -237,18 +237,21 @@ def check_file(path):
 
 
 def decode_image(path, shape):
-    """Read an image file as uint8 of `shape` (C, H, W)."""
+    """Read an image file as uint8 of `shape` (C, H, W).
+
+    Of C None, give the three channels, or one where it tells the same, to the bit, as all three.
+    """
     with Image.open(as_file(path)) as image:
         # A large JPEG is decoded several times faster near the size that is wanted.
         image.draft(None, (2 * max(shape[1:]),) * 2)
         image = _on_ground(_upright(image), "white")
-    mode, size = "RGB" if shape[0] == 3 else "L", shape[:0:-1]
-    if image.mode != mode:
-        image = image.convert(mode)
-    if image.size != size:
-        image = image.resize(size, Image.BILINEAR)
-    pixels = np.asarray(image)  # (H, W) or (H, W, 3)
-    return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
+    if shape[0] is not None:
+        return _as_image(image, shape)
+    colour = _as_image(image, (3, *shape[1:]))
+    if np.ptp(colour, axis=0).any():
+        return colour
+    grey = _as_image(image, (1, *shape[1:]))
+    return grey if (grey == colour).all() else colour
 
 
 def decode_skeleton(path, shape, ink):
@@ -311,6 +314,17 @@ def _has_more_pages(image):
         return False
     except Exception:  # Pillow's decoders raise many kinds: a page that is damaged is one
         return True
+
+
+def _as_image(image, shape):
+    """Bring an image to a shape (C, H, W), as an array."""
+    mode, size = "RGB" if shape[0] == 3 else "L", shape[:0:-1]
+    if image.mode != mode:
+        image = image.convert(mode)
+    if image.size != size:
+        image = image.resize(size, Image.BILINEAR)
+    pixels = np.asarray(image)  # (H, W) or (H, W, 3)
+    return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
 
 
 def _on_ground(image, colour):
