@@ -12,6 +12,7 @@ from .checks import NestedParameters, codes_by_kind, users_level, warn_of_lookal
 from .learning import devices, encoding, schemes, towers
 from .learning.parameters import check_encoding
 from .rows import reading
+from .rows.decoded import DecodedPictures
 from .storage.checkpoint import Checkpoint
 from .storage.encodings import make_cache
 from .storage.fingerprints import fingerprint
@@ -80,7 +81,8 @@ class PairEncoder(
     random_state : int, RandomState instance or None, default=None
         Start weights, order of rows, augmentation.
     verbose : int, default=0
-        1 shows a progress bar and a line an epoch.
+        1 shows progress bars (of the files that are decoded, the pictures that are encoded, and the
+        batches of an epoch), and a line an epoch.
 
     Attributes
     ----------
@@ -188,13 +190,15 @@ class PairEncoder(
         how["n_skeletons"] = None if sets is None else len(sets[1])
         self.__dict__.pop("towers_", None)  # an interrupted fit leaves the estimator unfitted
         self.check_parameters()
-        *halves, self.layout_, y = reading.fit_pairs(self, X, y, **how)
-        if not self.learns():
-            return self.fit_halves(*halves)
-        cases, codes = codes_by_kind(y, sets)
-        warn_of_lookalikes(cases)
-        halves, codes = reading.distinct_halves(halves, codes)
-        return self.fit_halves(*halves, codes, cases)
+        with DecodedPictures() as kept:
+            how |= {"kept": kept if self.learns() else None, "verbose": self.verbose}
+            *halves, self.layout_, y = reading.fit_pairs(self, X, y, **how)
+            if not self.learns():
+                return self.fit_halves(*halves)
+            cases, codes = codes_by_kind(y, sets)
+            warn_of_lookalikes(cases)
+            halves, codes = reading.distinct_halves(halves, codes)
+            return self.fit_halves(*halves, codes, cases)
 
     def fit_halves(
         self,
@@ -311,20 +315,23 @@ class PairEncoder(
         (encoded,) = self.encode_halves(reading.skeleton_half(self, X_skel))
         return encoded
 
-    def encode_halves(self, *halves):
+    def encode_halves(self, *halves, verbose=0):
         """Encode rows that were checked and read already, whatever `set_output` says.
 
         Parameters
         ----------
         *halves : Half
             Images or skeletons, each of any number of rows.
+        verbose : int, default=0
+            1 shows progress bars, whatever the parameter says.
 
         Returns
         -------
         list of ndarray of shape (n, d), float32
             Of each half.
         """
-        return [self._encode(getattr(self.towers_, half.kind), half) for half in halves]
+        verbose = verbose or self.verbose
+        return [self._encode(getattr(self.towers_, half.kind), half, verbose) for half in halves]
 
     def check_parameters(self):
         """Raise unless the parameters are as described; `fit` begins with it."""
@@ -386,13 +393,13 @@ class PairEncoder(
             return None
         return lambda tower, measure: cache.width(fingerprint(tower, half.shape), measure)
 
-    def _encode(self, tower, half):
+    def _encode(self, tower, half, verbose):
         """Encode rows, each distinct picture once."""
         device = devices.resolve_device(self.device)
         precision = devices.resolve_precision(self.precision, device, half.layout)
 
         def encode(part):
-            return encoding.encode(tower, part, self.batch_size, device, precision)
+            return encoding.encode(tower, part, self.batch_size, device, precision, verbose)
 
         cache = self._cache(half.kind)
         if cache is not None:  # which knows rows that are the same by itself

@@ -31,6 +31,7 @@ from .learning.splits import check_held_out, split_rows
 from .pair_scores import PairScores
 from .persistence import Persistence, warn_of_left_out
 from .rows import reading
+from .rows.decoded import DecodedPictures
 from .rows.halves import feature_half
 from .rows.layouts import layout_name
 from .storage.checkpoint import Checkpoint
@@ -147,7 +148,8 @@ class PairMatcher(
     random_state : int, RandomState instance or None, default=None
         Start weights, order of rows, dropout, rows held out.
     verbose : int, default=0
-        1 shows a progress bar and a line an epoch.
+        1 shows progress bars (of the files that are decoded, the pictures that are encoded, and the
+        batches of an epoch), and a line an epoch.
 
     Attributes
     ----------
@@ -344,11 +346,13 @@ class PairMatcher(
         warn_of_lookalikes(self.classes_)
         as_unknown_label(self.unknown_label, self.classes_)
         check_prior(self.prior, len(self.classes_))
-        with Checkpoint(self.checkpoint, self, codes[0] if sets is None else codes) as checkpoint:
+        checkpoint = Checkpoint(self.checkpoint, self, codes[0] if sets is None else codes)
+        with checkpoint, DecodedPictures() as kept:
             seed = checkpoint.seed("matcher", self.random_state)
             check_held_out(self, self.classes_, codes[0])
             if encoder is not None:
                 rows = codes[0] if sets is None else np.resize(codes[0], len(X))
+                how |= {"kept": kept, "verbose": self.verbose or encoder.verbose}
                 *halves, self.layout_, _ = reading.fit_pairs(self, X, rows, **how)
                 reading.hand_on_columns(self, encoder)
             if background is not None:
@@ -569,7 +573,7 @@ class PairMatcher(
         """Encode rows that were checked and read already: a list of `Half` of features."""
         if self.encoder_ is None:
             return list(halves)
-        encoded = self.encoder_.encode_halves(*halves)
+        encoded = self.encoder_.encode_halves(*halves, verbose=self.verbose)
         return [feature_half(x, half.kind) for x, half in zip(encoded, halves, strict=True)]
 
     @property

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..rows.progress import progress_bar
 from .batches import to_tensor
 from .devices import autocast
 
@@ -15,8 +16,13 @@ from .devices import autocast
 _PIXELS_AT_ONCE = 2**18
 
 
-def encode(module, half, batch_size, device, precision="float32"):
+def encode(module, half, batch_size, device, precision="float32", verbose=0):
     """Send every row of `half` through `module`: (n, d) float32 on the CPU, all finite."""
+    with progress_bar("encoding", half.kind, len(half), verbose) as tell:
+        return _encode(module, half, batch_size, device, precision, tell)
+
+
+def _encode(module, half, batch_size, device, precision, tell):
     at_once = batch_size
     if device != "cpu":
         # fitted modules rest on the CPU, so that they can be loaded where there is no GPU
@@ -39,6 +45,7 @@ def encode(module, half, batch_size, device, precision="float32"):
                     encoded = np.empty((len(half), output.shape[1]), np.float32)
                 encoded[done : done + len(output)] = output
                 done += len(output)
+            tell(len(batch))
     return encoded
 
 

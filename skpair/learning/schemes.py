@@ -77,7 +77,7 @@ def learn(settings, encoder, halves, split, checkpoint, background=None):
     images, skeletons = halves
     if encoder is not None:
         _fit_encoder(settings, encoder, halves, split, checkpoint, background)
-        images, skeletons = _encode(encoder, halves)
+        images, skeletons = _encode(settings, encoder, halves)
     with seeded(split.seed, resolve_device(settings.device)):
         dropout = settings.dropout
         if dropout == "auto" and encoder is not None and encoder.learns():
@@ -96,9 +96,9 @@ def learn(settings, encoder, halves, split, checkpoint, background=None):
             stage = checkpoint.stage("together")
             net = _train_together(settings, encoder, layers, criterion, halves, split, stage)
             encoder.set_params(memory=None)  # its towers have learned: no other fit has them
-            images, skeletons = _encode(encoder, halves)
+            images, skeletons = _encode(settings, encoder, halves)
     if background is not None and encoder is not None:
-        (background,) = _encode(encoder, [background])
+        (background,) = _encode(settings, encoder, [background])
     return Learned(layers, criterion.loss, net, images, skeletons, float(dropout), background)
 
 
@@ -191,8 +191,8 @@ def _measure_batch_norm(settings, encoder, halves):
         measure_batch_norm(tower, half, encoder.batch_size, device)
 
 
-def _encode(encoder, halves):
-    encoded = encoder.encode_halves(*halves)
+def _encode(settings, encoder, halves):
+    encoded = encoder.encode_halves(*halves, verbose=settings.verbose)
     return [feature_half(part, half.kind) for part, half in zip(encoded, halves, strict=True)]
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from ..checks import as_file
 from . import pictures
 from .layouts import KINDS, Layout
+from .progress import progress_bar
 from .sizes import resize_images, resize_ink
 
 
@@ -57,6 +58,10 @@ class Half:
         subset = copy.copy(self)
         subset.rows = self.rows[rows]
         return subset
+
+    def afresh(self):
+        """Return the same rows, read from where they lie; for rows in memory, these."""
+        return self
 
     def followed_by(self, other):
         """Join the rows of another half of the same layout and kind, copying both."""
@@ -139,7 +144,11 @@ class ArrayHalf(Half):
 
 
 class FileHalf(Half):
-    """Files, decoded in threads when a batch is read."""
+    """Files, decoded in threads when a batch is read; once, where `kept` keeps what they hold."""
+
+    def __init__(self, source, layout, index, kept=None):
+        super().__init__(source, layout, index)
+        self.kept = kept
 
     def stream(self, row_batches):
         """Yield `read(rows)` for each of the row selections, decoding one selection ahead."""
@@ -160,6 +169,12 @@ class FileHalf(Half):
         """Give what is the same for rows that are the same: their paths."""
         return self.names()
 
+    def afresh(self):
+        """Return the same rows, read from their files as these are now."""
+        fresh = copy.copy(self)
+        fresh.kept = None
+        return fresh
+
     def check_files(self):
         """Raise where a file is missing or is no image; pixels are not decoded.
 
@@ -168,9 +183,12 @@ class FileHalf(Half):
         more = self.ask_files(lambda row: self._open(row, pictures.check_file))
         return self.take(more).names()
 
-    def ask_files(self, question):
-        """Ask `question(row)`, a bool, once for each different file: (n,) answers."""
-        answers, files = self._ask_each(question)
+    def ask_files(self, question, verbose=0):
+        """Ask `question(row)`, a bool, once for each different file: (n,) answers.
+
+        With `verbose`, a progress bar counts the files, which the question decodes.
+        """
+        answers, files = self._ask_each(question, verbose)
         return np.array(answers, dtype=bool)[files]
 
     def contents(self):
@@ -178,12 +196,15 @@ class FileHalf(Half):
         digests, files = self._ask_each(self._content)
         return [digests[file] for file in files]
 
-    def _ask_each(self, question):
+    def _ask_each(self, question, verbose=0):
         """Ask once for each different file: a list of answers, and which one each row has."""
         first, files = self.distinct()
         rows, answers = self.rows[first], []
-        for start in range(0, len(rows), 1024):  # bounds what waits in the pool
-            answers += pictures.in_threads(question, rows[start : start + 1024])
+        with progress_bar("decoding", self.kind, len(rows), verbose) as done:
+            for start in range(0, len(rows), 1024):  # bounds what waits in the pool
+                for answer in pictures.in_threads(question, rows[start : start + 1024]):
+                    answers.append(answer)
+                    done(1)
         return answers, files
 
     def _content(self, row):
@@ -195,10 +216,11 @@ class FileHalf(Half):
 
     def has_colour(self, row):
         """Whether the channels of an image differ."""
-        return bool(np.ptp(self._decode(row), axis=0).any())
+        picture = self._look(row, (None, *self.shape[1:]))
+        return bool(np.ptp(picture, axis=0).any())
 
     def is_blank(self, row):
-        """Whether a skeleton has no ink."""
+        """Whether all pixels are 0: a skeleton has no ink."""
         return not self._decode(row).any()
 
     def _stack(self, decoded):
@@ -206,8 +228,23 @@ class FileHalf(Half):
         return np.stack(decoded) if decoded else np.empty((0, *self.shape), np.uint8)
 
     def _decode(self, row):
+        """Give what a file holds, in the shape of the half."""
+        return np.broadcast_to(self._look(row, self.shape), self.shape)
+
+    def _look(self, row, shape):
+        """Give what a file holds, kept or decoded; an image of three channels may come as one."""
+        if self.kept is None:
+            return self._decode_file(row, shape)
+        path = os.fspath(self.source[row])
+        picture = self.kept.find(self.kind, path)
+        if picture is None or (shape[0] == 1 and len(picture) == 3):
+            picture = self._decode_file(row, shape)
+            self.kept.keep(self.kind, path, picture)
+        return picture
+
+    def _decode_file(self, row, shape):
         decode = pictures.decode_image if self.kind == "image" else pictures.decode_skeleton
-        return self._open(row, decode, self.shape, self.look)
+        return self._open(row, decode, shape, self.look)
 
     def _open(self, row, read, *how):
         path = self.source[row]

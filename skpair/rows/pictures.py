@@ -317,25 +317,23 @@ def size_of_file(path):
 
 
 def decode_image(path, shape, look=None):
-    """Read an image file as uint8 of `shape` (C, H, W)."""
+    """Read an image file as uint8 of `shape` (C, H, W).
+
+    Of C None, give the three channels, or one where it tells the same, to the bit, as all three.
+    """
     look = look or Look()
     with Image.open(as_file(path)) as image:
         if look.crop_bottom < 1:  # rows are counted in the file's own pixels
             # a large JPEG is decoded several times faster near the size that is wanted
             image.draft(None, (2 * max(shape[1:]),) * 2)
         image = _on_ground(_upright(image, look.contrast), "white")
-    mode = "RGB" if shape[0] == 3 else "L"
-    if image.mode != mode:
-        image = image.convert(mode)
-    if not look.crop_bottom and look.resize == "stretch" and look.contrast != "own":
-        if image.size != shape[:0:-1]:
-            image = image.resize(shape[:0:-1], Image.BILINEAR)
-        return np.asarray(image).reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
-    pixels = np.asarray(image).reshape(image.height, image.width, shape[0]).transpose(2, 0, 1)
-    pixels = crop_bottom(pixels, look.crop_bottom)
-    if look.contrast == "own":
-        pixels = to_own_contrast(pixels)
-    return resize_images(pixels, shape[1:], look.resize)
+    if shape[0] is not None:
+        return _as_image(image, shape, look)
+    colour = _as_image(image, (3, *shape[1:]), look)
+    if np.ptp(colour, axis=0).any():
+        return colour
+    grey = _as_image(image, (1, *shape[1:]), look)
+    return grey if (grey == colour).all() else colour
 
 
 def decode_skeleton(path, shape, look=None):
@@ -400,6 +398,22 @@ def _has_more_pages(image):
         return False
     except Exception:  # Pillow's decoders raise many kinds: a page that is damaged is one
         return True
+
+
+def _as_image(image, shape, look):
+    """Bring a picture of Pillow's to `shape` (C, H, W): uint8."""
+    mode = "RGB" if shape[0] == 3 else "L"
+    if image.mode != mode:
+        image = image.convert(mode)
+    if not look.crop_bottom and look.resize == "stretch" and look.contrast != "own":
+        if image.size != shape[:0:-1]:
+            image = image.resize(shape[:0:-1], Image.BILINEAR)
+        return np.asarray(image).reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
+    pixels = np.asarray(image).reshape(image.height, image.width, shape[0]).transpose(2, 0, 1)
+    pixels = crop_bottom(pixels, look.crop_bottom)
+    if look.contrast == "own":
+        pixels = to_own_contrast(pixels)
+    return resize_images(pixels, shape[1:], look.resize)
 
 
 def _on_ground(image, colour):

@@ -127,10 +127,14 @@ def distinct_halves(halves, codes):
     return kept, codes_of_kept
 
 
-def fit_pairs(estimator, X, y, *, image_size=None, look=None, n_skeletons=None):
+def fit_pairs(
+    estimator, X, y, *, image_size=None, look=None, n_skeletons=None, kept=None, verbose=0
+):
     """Validate the rows of `fit`, setting `n_features_in_` and `feature_names_in_`.
 
-    Of two sets, only the first `n_skeletons` rows hold skeletons that no other row holds.
+    Of two sets, only the first `n_skeletons` rows hold skeletons that no other row holds. Every
+    file is decoded; `kept`, a `DecodedPictures`, keeps what it holds for the halves, until it is
+    closed. `verbose` shows a progress bar for each kind.
     Returns the images and the skeletons, each a `Half` of n rows, the `Layout`, and y as an array
     of shape (n,) (or None).
     """
@@ -162,12 +166,12 @@ def fit_pairs(estimator, X, y, *, image_size=None, look=None, n_skeletons=None):
         _check_files(images, skeletons)
         size = size or _usual_size(images)
         layout = replace(layout, image_shape=(3, *size), skeleton_shape=(1, *size))
-        images, skeletons = _split_rows(X, layout)
-        # Every file is decoded once: a broken one must not show up after hours of training.
-        if not images.ask_files(images.has_colour).any():
+        images, skeletons = _split_rows(X, layout, kept)
+        # Every file is decoded first: a broken one must not show up after hours of training.
+        if not images.ask_files(images.has_colour, verbose).any():
             layout = replace(layout, image_shape=(1, *size))
-        _warn_blank(skeletons.ask_files(skeletons.is_blank)[:n_skeletons])
-    return *_split_rows(X, layout), layout, y
+        _warn_blank(skeletons.ask_files(skeletons.is_blank, verbose)[:n_skeletons])
+    return *_split_rows(X, layout, kept), layout, y
 
 
 def hand_on_columns(source, target):
@@ -203,6 +207,10 @@ def background_half(estimator, X, images):
     half = image_half(estimator, X)
     if len(half) < 2:
         raise ValueError(f"background must hold 2 images or more, got {len(half)}.")
+    if half.layout != images.layout:
+        raise ValueError(f"background holds {half.layout}, but X {images.layout}: give both alike.")
+    if half.layout == "files":
+        half.kept = images.kept
     if half.layout == "pixels" and (half.source.dtype.kind == "f") != (
         images.source.dtype.kind == "f"
     ):
@@ -210,6 +218,9 @@ def background_half(estimator, X, images):
             f"background holds {half.source.dtype}, but X {images.source.dtype}: give both as "
             "floats in 0..1, or both as integers in 0..255."
         )
+    if half.layout == "files":
+        half.kept = images.kept
+        half.ask_files(half.is_blank, estimator.verbose)  # a broken one is named now
     return half
 
 
@@ -298,10 +309,10 @@ def _is_alone(estimator, X, index):
     return list(X.columns) == list(names[:n_columns])
 
 
-def _split_rows(X, layout):
+def _split_rows(X, layout, kept=None):
     """Split validated rows into the two halves, without copying."""
     if layout.name == "files":
-        return tuple(FileHalf(paths_of(X, index), layout, index) for index in (0, 1))
+        return tuple(FileHalf(paths_of(X, index), layout, index, kept) for index in (0, 1))
     border = layout.image_shape[0]  # channels or columns
     return ArrayHalf(X[:, :border], layout, 0), ArrayHalf(X[:, border:], layout, 1)
 

@@ -137,7 +137,7 @@ class EncodingCache:
                 missing = [key for key in first if key not in known]
                 for start in range(0, len(missing), _ROWS_AT_ONCE):
                     part = missing[start : start + _ROWS_AT_ONCE]
-                    rows = half.take(np.array([first[key] for key in part]))
+                    rows = half.take(np.array([first[key] for key in part])).afresh()
                     new = dict(zip(part, map(bytes, encode(rows)), strict=True))
                     known |= new
                     # a file may have been replaced since its key was taken

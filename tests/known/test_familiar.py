@@ -137,7 +137,10 @@ def test_background_is_unknown(layout, request, tmp_path):
     assert (matcher.predict(unseen) == -1).mean() <= found
 
 
-def test_bad_background(features, digits):
+def test_bad_background(features, digits, files):
+    frame, y = files
+    with pytest.raises(ValueError, match="background holds pixels, but X files: give both alike"):
+        PairMatcher(PairEncoder(max_epochs=1)).fit(frame, y, background=digits[0][:5, 0])
     X, y = features
     matcher = PairMatcher(max_epochs=1)
     with pytest.raises(ValueError, match="background must hold 2 images or more, got 1"):
