@@ -191,6 +191,7 @@ def _add_review(commands):
         "A model partly remembers what it has learned, wrong labels too: it judges others best.",
         "skpair review copepods.skpair labels.csv --images file --case stage -o queue.csv",
     )
+    parser.set_defaults(drawings=None, drawing_names=None, groups=None)  # which only fit asks for
     _add_model(parser)
     _add_data(parser)
     _add_output(parser, "CSV", "table to write")
@@ -281,11 +282,11 @@ def _check_call(arguments):
 def _check_columns(arguments):
     if os.path.isdir(arguments.data):
         of_tables = ("images", "case", "folder", "drawing_names")
-        wrong = [name for name in of_tables if getattr(arguments, name, None)]
+        wrong = [name for name in of_tables if getattr(arguments, name)]
         if wrong:
             option = wrong[0].replace("_", "-")
             raise ValueError(f"--{option} belongs to a table, but a folder is given")
-        if getattr(arguments, "groups", None) not in (None, "subfolder"):
+        if arguments.groups not in (None, "subfolder"):
             raise ValueError("of a folder, groups are the folders below a case: --groups subfolder")
     elif not (arguments.images and arguments.case):
         raise ValueError("a table needs --images COLUMN and --case COLUMN")

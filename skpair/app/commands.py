@@ -115,21 +115,19 @@ def review(arguments):
 
 def _read_data(arguments):
     """Read the table or folder that was given; what is broken is passed over."""
-    folder = getattr(arguments, "drawings", None)
-    groups = getattr(arguments, "groups", None)
     if not os.path.isdir(arguments.data):
         return read_table(
             arguments.data,
             images=arguments.images,
             case=arguments.case,
-            drawings=getattr(arguments, "drawing_names", None),
-            groups=groups,
+            drawings=arguments.drawing_names,
+            groups=arguments.groups,
             folder=arguments.folder,
-            drawings_folder=folder,
+            drawings_folder=arguments.drawings,
             on_error="skip",
         )
-    data = read_folder(arguments.data, folder)
-    if groups is None:
+    data = read_folder(arguments.data, arguments.drawings)
+    if arguments.groups is None:
         return data
     below = data.table["subfolder"]
     # what lies in no subfolder is a specimen of its own
