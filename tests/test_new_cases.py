@@ -121,13 +121,21 @@ def test_known_files_are_named_by_their_paths(files, tmp_path, early_stopping):
             np.testing.assert_allclose(loaded.pair_score(pair), score, rtol=1e-4, atol=1e-5)
 
 
-def test_new_drawings_that_are_like_known_ones_are_told(matcher, features):
-    X, y = features
-    rng = np.random.default_rng(0)
-    known = X[y == 0][:8] + 0.1 * rng.normal(size=(8, 20)).astype(np.float32)
+def test_new_drawings_that_are_like_known_ones_are_told(matcher, features, monkeypatch):
+    known = matcher.gallery_
+    case = known.skeletons[known.skeleton_cases == 0].mean(axis=0)
+    case /= np.linalg.norm(case)
+    aside = np.linalg.svd(np.stack([case, case]))[2][1:5]  # four directions across it
+
+    def around(centre):
+        rows = centre + 0.5 * np.concatenate([aside, -aside])
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        monkeypatch.setattr(matcher, "embed_halves", lambda half: [rows.astype(np.float32)])
+        return unseen(features)[:8]
+
     with pytest.warns(UserWarning, match="8 drawings of the new case 'd' can hardly .* of 'a'"):
-        matcher.add_cases(known, ["d"] * 8)
-    matcher.add_cases(unseen(features), ["e"] * 10)  # a case of its own: no warning
+        matcher.add_cases(around(case), ["d"] * 8)
+    matcher.remove_cases("d").add_cases(around(-case), ["e"] * 8)  # a case of its own: no warning
 
 
 def test_more_drawings_of_a_known_case(matcher, features):

@@ -275,7 +275,8 @@ def read_table(
     folder : str, path-like or None, default=None
         Where the images are; None: where the table is.
     drawings_folder : str, path-like or None, default=None
-        Where the drawings are; None: where the images are.
+        Where the drawings are; None: where the images are. Without a column of drawings, it holds a
+        subfolder a case, as for `read_folder`, and what is no drawing there is passed over.
     sheet : int or str, default=0
         Position or name of the sheet, in a workbook.
     on_error : {"raise", "skip"}, default="raise"
@@ -316,8 +317,7 @@ def read_table(
     wanted = [name for name in (images, case, drawings, groups) if name is not None]
     table, decimal_comma = _open_table(path, wanted, sheet)
     folder = Path(path).parent if folder is None else Path(folder)
-    drawings_folder = folder if drawings_folder is None else drawings_folder
-    columns = {"image": (images, folder), "drawing": (drawings, drawings_folder)}
+    columns = {"image": (images, folder), "drawing": (drawings, drawings_folder or folder)}
     labels = table[[case]].assign(group=table[groups] if groups else "-")
     files, passed_over = _read_rows(table, columns, labels.set_axis(["case", "group"], axis=1))
     if on_error == "raise":
@@ -325,6 +325,9 @@ def read_table(
         raise_all(passed_over, f"The table {os.fspath(path)!r}", advice)
     if not any(file["kind"] == "image" for file in files):
         raise ValueError(f"The table {os.fspath(path)!r} leaves no image: {passed_over[:3]}.")
+    if drawings is None and drawings_folder is not None:
+        more, also = _read_cases(drawings_folder, "drawing")
+        files, passed_over = files + more, passed_over + also
     text = {images, case} | {drawings, groups} - {None}
     return _from_rows(pd.DataFrame(files), passed_over, table, decimal_comma, text, groups)
 
@@ -336,7 +339,7 @@ def _from_rows(files, passed_over, table, decimal_comma, text, groups):
     typed = texts.with_numbers(rows, decimal_comma=decimal_comma, text=text)
     groups = typed[groups].to_numpy(dtype=object) if groups else None
     files = files[pictured | ~files.duplicated(["kind", "case", "file"])]
-    files = files.drop(columns="row").reset_index(drop=True)
+    files = files.drop(columns=["row", "subfolder"], errors="ignore").reset_index(drop=True)
     return _as_data(files, passed_over, typed, groups)
 
 

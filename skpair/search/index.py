@@ -22,6 +22,8 @@ class MatchIndex:
     Both kinds are embedded by a fitted matcher once, when they are added. The score of an image
     and a skeleton is that of `PairMatcher.pair_score`.
 
+    An index keeps embeddings, and no encodings: what it finds is called unknown by the first alone.
+
     Searches may run in several threads, beside one another and beside changes: each sees the index
     as it was at one moment. A change that is interrupted, by Ctrl-C too, has taken place as a whole
     or not at all; a `LanceStore` removes rows of both kinds one kind after the other.

@@ -229,6 +229,24 @@ def test_tables_in_all_spellings(tmp_path, pictures, delimiter, encoding):
         assert data.table["length"].tolist()[:2] == ["0,25", "1,5"]
 
 
+def test_drawings_of_a_table_may_lie_in_folders_by_case(folders, tmp_path):
+    images, drawings = folders
+    (drawings / "egg" / "notes.txt").write_text("no image")
+    table = tmp_path / "labels.csv"
+    table.write_text("photo,stage\nb,adult\nlost,egg\nc,egg\n")
+    columns = {"images": "photo", "case": "stage", "folder": images}
+    with pytest.raises(ValueError, match="1 fault"):
+        read_table(table, **columns, drawings_folder=drawings)
+    data = read_table(table, **columns, drawings_folder=drawings, on_error="skip")
+    assert names(data.images, images) == ["adult/b.png", "egg/c.jpg"]
+    assert names(data.drawings, drawings) == ["adult/d.png", "egg/e.png"]
+    assert data.y_drawings.tolist() == ["adult", "egg"]
+    assert data.table["photo"].tolist() == ["b", "c"]
+    assert data.files.columns.tolist() == read_folder(images).files.columns.tolist()
+    assert data.passed_over["fault"].tolist() == ["not found", "no image"]
+    assert len(read_table(table, **columns, on_error="skip").drawings) == 0
+
+
 def test_workbooks(tmp_path, pictures):
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
