@@ -1,0 +1,1 @@
+"""From the field and back: scans, folders, tables, traits, counts."""
