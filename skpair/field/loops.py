@@ -66,7 +66,7 @@ def _close_gaps(skeleton, lines, reach):
     closed = skeleton.copy()
     if not len(tips):
         return closed
-    around = dijkstra(lines.graph(), directed=False, indices=tips)
+    around = dijkstra(lines.graph, indices=tips)
     for tip, way in zip(tips, around, strict=True):
         gap = np.hypot(*(pixels - pixels[tip]).T)
         gap[(gap > reach) | (way <= _DETOUR * np.maximum(gap, 1)) | np.isinf(way)] = np.inf

@@ -1,5 +1,6 @@
 """A drawing as lines: its skeleton as a graph of pixels, and the body axis among its paths."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ SPUR = 2.5
 _STEPS = ((1, 0), (0, 1), (1, 1), (1, -1))
 _ROUNDS = 4  # of smoothing: a line of any direction has its length within 1 %
 _MOST_ENDS = 48  # for a hairy drawing: those farthest from its middle
-_MOST_PATHS, _MOST_POINTS = 100, 200  # more are left out, of points every second or further one
+_MOST_PATHS, _MOST_POINTS = 64, 200  # more are left out, of points every second or further one
 _KEPT = 0.6  # of the axis, where its tail goes on to a tip
 N_STATIONS, _CELL = 13, 2  # points of a path; cells of symmetry are twice as far apart
 
@@ -46,19 +47,26 @@ class Lines:
     degree: np.ndarray
     part: np.ndarray
 
-    def graph(self, edges=slice(None)):
-        """Return some edges as a sparse matrix of their lengths: (m, m), each once."""
-        return _matrix(self.edges[edges], self.lengths[edges], len(self.points))
+    @functools.cached_property
+    def graph(self):
+        """The lengths of the edges as a symmetric sparse matrix (m, m)."""
+        return _symmetric(self.edges, self.lengths, len(self.points))
+
+    @functools.cached_property
+    def cluster(self):
+        """The cluster of each pixel (m,) int: those of one junction share it, others are alone."""
+        meet = (self.degree > 2)[self.edges].all(axis=1)
+        graph = _symmetric(self.edges[meet], self.lengths[meet], len(self.points))
+        return connected_components(graph)[1]
 
     def count_junctions(self):
         """Count the clusters of pixels where lines meet."""
-        at_junction = self.degree > 2
-        between = at_junction[self.edges].all(axis=1)
-        n_clusters, _ = connected_components(self.graph(between), directed=False)
-        return n_clusters - int(np.count_nonzero(~at_junction))
+        return len(np.unique(self.cluster[self.degree > 2]))
 
     def largest_part(self):
         """Return the connected part of the greatest length."""
+        if not self.part.any():
+            return self
         lengths = np.bincount(
             self.part[self.edges[:, 0]], self.lengths, minlength=self.part.max() + 1
         )
@@ -91,13 +99,12 @@ def trace(skeleton):
     pixels, edges = _neighbours(skeleton)
     n = len(pixels)
     points, degree = pixels.astype(float), _count_neighbours(edges, n)
-    adjacent = _matrix(edges, np.ones(len(edges)), n)
-    adjacent = adjacent + adjacent.T
+    adjacent = _symmetric(edges, np.ones(len(edges)), n)
     along = (degree == 2)[:, None]
     for _ in range(_ROUNDS):  # the steps of a slanted line would make it too long
         points = np.where(along, (points + adjacent @ points) / 3, points)
     lengths = np.hypot(*(points[edges[:, 0]] - points[edges[:, 1]]).T)
-    _, part = connected_components(adjacent, directed=False)
+    _, part = connected_components(adjacent)
     return Lines(points, edges, lengths, degree, part)
 
 
@@ -124,8 +131,9 @@ def _count_neighbours(edges, n):
     return np.bincount(edges.ravel(), minlength=n)
 
 
-def _matrix(edges, values, n):
-    return coo_array((values, tuple(edges.T)), shape=(n, n)).tocsr()
+def _symmetric(edges, values, n):
+    rows, columns = np.concatenate([edges, edges[:, ::-1]]).T
+    return coo_array((np.tile(values, 2), (rows, columns)), shape=(n, n)).tocsr()
 
 
 def lengths_along(line):
@@ -208,9 +216,7 @@ def find_branches(lines, path):
     side : ndarray of shape (b,)
         1 or -1, the side of the axis that the tip lies on; 0 straight ahead or behind.
     """
-    away, _, source = dijkstra(
-        lines.graph(), directed=False, indices=path, min_only=True, return_predecessors=True
-    )
+    away, _, source = dijkstra(lines.graph, indices=path, min_only=True, return_predecessors=True)
     tips = np.flatnonzero((lines.degree == 1) & (away > 0))
     tips = tips[np.argsort(-away[tips], kind="stable")]
     line = lines.points[path]
@@ -273,9 +279,7 @@ def _blur(counts):
 
 def _best_path(lines):
     ends = _find_ends(lines)
-    distances, before = dijkstra(
-        lines.graph(), directed=False, indices=ends, return_predecessors=True
-    )
+    distances, before = dijkstra(lines.graph, indices=ends, return_predecessors=True)
     first, second = np.triu_indices(len(ends), 1)
     length = distances[first, ends[second]]
     if not length.any():  # one pixel
@@ -297,9 +301,7 @@ def _best_path(lines):
 def _go_on(lines, path):
     """Let a tail end at the farthest tip that is reached from the head by most of the path."""
     ends = path[0], path[int(_KEPT * len(path))]
-    distances, before = dijkstra(
-        lines.graph(), directed=False, indices=ends, return_predecessors=True
-    )
+    distances, before = dijkstra(lines.graph, indices=ends, return_predecessors=True)
     behind = distances[0, ends[1]] + distances[1] <= distances[0] + 1e-6
     tips = np.flatnonzero(behind & (lines.degree == 1))
     return _walk_back(before[0], tips[distances[0, tips].argmax()]) if len(tips) else path
@@ -307,17 +309,14 @@ def _go_on(lines, path):
 
 def _find_ends(lines):
     """Return pixels between which the axis may run: tips and junctions, or opposite points."""
-    special = lines.degree != 2
-    among = special[lines.edges].all(axis=1)
-    _, cluster = connected_components(lines.graph(among), directed=False)
-    ends = np.flatnonzero(special)
-    ends = ends[np.unique(cluster[ends], return_index=True)[1]]  # one pixel a junction
+    ends = np.flatnonzero(lines.degree != 2)
+    ends = ends[np.unique(lines.cluster[ends], return_index=True)[1]]  # one pixel a junction
     if len(ends) > _MOST_ENDS:
         away = np.hypot(*(lines.points[ends] - lines.points.mean(axis=0)).T)
         ends = np.sort(ends[np.argsort(-away, kind="stable")[:_MOST_ENDS]])
     while len(ends) < 2:  # a ring, or a single pixel
         start = ends[0] if len(ends) else 0
-        far = dijkstra(lines.graph(), directed=False, indices=start).argmax()
+        far = dijkstra(lines.graph, indices=start).argmax()
         ends = np.array([start, far])
     return ends
 

@@ -279,7 +279,7 @@ def _measure_axis(points, axis):
 
 
 def _direction(line):
-    """Return the slope of points (k, 2) at equal distances, by least squares, as rows + columns j."""
+    """Return the least-squares direction of points (k, 2), a complex number rows + 1j columns."""
     return np.polyfit(np.arange(len(line)), line, 1)[0] @ (1, 1j)
 
 
