@@ -4,8 +4,8 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import uniform_filter
-from scipy.sparse import coo_array
+from scipy.ndimage import label, uniform_filter
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 from skimage.morphology import skeletonize
 
@@ -39,6 +39,8 @@ class Lines:
         Number of neighbours: 1 at a tip, 3 or more at a junction.
     part : ndarray of shape (m,), int
         Which of the connected parts a pixel belongs to.
+    graph : csr_array of shape (m, m)
+        The lengths of the edges, symmetric.
     """
 
     points: np.ndarray
@@ -46,18 +48,18 @@ class Lines:
     lengths: np.ndarray
     degree: np.ndarray
     part: np.ndarray
-
-    @functools.cached_property
-    def graph(self):
-        """The lengths of the edges as a symmetric sparse matrix (m, m)."""
-        return _symmetric(self.edges, self.lengths, len(self.points))
+    graph: csr_array
 
     @functools.cached_property
     def cluster(self):
-        """The cluster of each pixel (m,) int: those of one junction share it, others are alone."""
-        meet = (self.degree > 2)[self.edges].all(axis=1)
-        graph = _symmetric(self.edges[meet], self.lengths[meet], len(self.points))
-        return connected_components(graph)[1]
+        """The cluster of each pixel (m,) int: those of one junction share one, above 0."""
+        meet = np.flatnonzero(self.degree > 2)
+        pixels = tuple(self.points[meet].astype(int).T)  # of junctions, they are not smoothed
+        picture = np.zeros([side.max(initial=0) + 1 for side in pixels], dtype=bool)
+        picture[pixels] = True
+        cluster = -np.arange(len(self.points))
+        cluster[meet] = label(picture, np.ones((3, 3)))[0][pixels]
+        return cluster
 
     def count_junctions(self):
         """Count the clusters of pixels where lines meet."""
@@ -77,8 +79,9 @@ class Lines:
             self.points[chosen],
             edges,
             self.lengths[inside],
-            _count_neighbours(edges, int(chosen.sum())),
+            self.degree[chosen],
             self.part[chosen],
+            self.graph[chosen][:, chosen],
         )
 
 
@@ -99,13 +102,16 @@ def trace(skeleton):
     pixels, edges = _neighbours(skeleton)
     n = len(pixels)
     points, degree = pixels.astype(float), _count_neighbours(edges, n)
-    adjacent = _symmetric(edges, np.ones(len(edges)), n)
-    along = (degree == 2)[:, None]
+    along, (one, other) = (degree == 2)[:, None], edges.T
     for _ in range(_ROUNDS):  # the steps of a slanted line would make it too long
-        points = np.where(along, (points + adjacent @ points) / 3, points)
+        beside = [
+            np.bincount(one, part[other], n) + np.bincount(other, part[one], n) for part in points.T
+        ]
+        points = np.where(along, (points + np.stack(beside, axis=1)) / 3, points)
     lengths = np.hypot(*(points[edges[:, 0]] - points[edges[:, 1]]).T)
-    _, part = connected_components(adjacent)
-    return Lines(points, edges, lengths, degree, part)
+    graph = _symmetric(edges, lengths, n)
+    _, part = connected_components(graph)
+    return Lines(points, edges, lengths, degree, part, graph)
 
 
 def _neighbours(skeleton):
@@ -294,7 +300,9 @@ def _best_path(lines):
     stations = np.abs(along[:, None] - places[..., None]).argmin(axis=2)
     symmetry = measure_symmetry(lines.points[seen], lines.points[seen[stations]])
     chord = np.hypot(*(lines.points[ends[first]] - lines.points[ends[second]]).T)
-    best = (np.sqrt(length) * (1 + branching) * symmetry * (chord / length) ** 3).argmax()
+    # one half: of an animal that lies on its side, all limbs are on one side of the axis
+    rank = np.sqrt(length) * (1 + branching) * (0.5 + symmetry) * (chord / length) ** 3
+    best = rank.argmax()
     return _walk_back(before[first[best]], ends[second[best]])
 
 

@@ -47,7 +47,7 @@ LENGTHS = tuple(
 )
 
 _STATIONS = 61  # of the axis, where directions and symmetry are measured
-_MIDDLE, _HIND = slice(24, 39), slice(46, 59)  # stations between whose directions the bend is
+_MIDDLE, _HIND = slice(18, 34), slice(44, 59)  # stations between whose directions the bend is
 _FRONT = 0.5  # of the axis, along which antennules leave it
 
 
@@ -130,11 +130,11 @@ def measure(skeletons, *, pixel_size=None, n_jobs=None, verbose=0):
     >>> import numpy as np
     >>> from skpair.field.traits import measure
     >>> drawing = np.zeros((40, 40), dtype=bool)
-    >>> drawing[5:36, 20] = True  # a body of 31 pixels with antennules of 12
-    >>> drawing[8, 8:33] = True
+    >>> drawing[5:36, 20] = True  # a body of 31 pixels, and antennules of 12
+    >>> drawing[11, 8:33] = True
     >>> row = measure(drawing[None], pixel_size=0.1).loc[0]
     >>> row[["axis_length", "antennule_length", "antennule_place"]].round(2).tolist()
-    [3.0, 1.2, 0.1]
+    [3.0, 1.2, 0.2]
     """
     rows = _as_rows(skeletons)
     scale = _as_scale(pixel_size, len(rows))
@@ -279,8 +279,9 @@ def _measure_axis(points, axis):
 
 
 def _direction(line):
-    """Return the least-squares direction of points (k, 2), a complex number rows + 1j columns."""
-    return np.polyfit(np.arange(len(line)), line, 1)[0] @ (1, 1j)
+    """Return the direction of points (k, 2) by least squares, of any length: rows + 1j columns."""
+    place = np.arange(len(line)) - (len(line) - 1) / 2
+    return place @ line @ (1, 1j)
 
 
 def _measure_branches(length, place, side):

@@ -46,14 +46,18 @@ def draw_samples(y, n_cases, rng):
     return np.array(rows), drawn_by
 
 
-def with_quapy(proba, calibration, samples, truth):
+def with_quapy(matcher, proba, calibration, samples, truth):
     """Print the errors of QuaPy's methods on probabilities."""
     try:
         from quapy.method.aggregative import EMQ, PACC, KDEyML
     except ImportError:
         print("QuaPy is not installed.")
         return
-    for method in (EMQ(exact_train_prev=False), PACC(), KDEyML()):
+    for method in (
+        EMQ(matcher, fit_classifier=False, exact_train_prev=False),
+        PACC(matcher, fit_classifier=False),
+        KDEyML(matcher, fit_classifier=False),
+    ):
         method.aggregation_fit(*calibration)
         found = np.array([method.aggregate(proba[rows]) for rows in samples])
         print(f"QuaPy {type(method).__name__:11s}: error {np.abs(found - truth).mean():.4f}")
@@ -88,7 +92,7 @@ def main(seed):
         )
         judge(what, table, truth, drawn_by, time.perf_counter() - started)
     known = matcher.predict_proba(calibration[0]).astype(float), calibration[1]
-    with_quapy(matcher.predict_proba(X).astype(float), known, samples, truth)
+    with_quapy(matcher, matcher.predict_proba(X).astype(float), known, samples, truth)
 
 
 if __name__ == "__main__":
