@@ -295,7 +295,8 @@ def _best_path(lines):
     seen = np.arange(0, len(lines.points), 1 + len(lines.points) // _MOST_POINTS)
     along = distances[first][:, seen]  # (P, m)
     along[along + distances[second][:, seen] > length[:, None] + 1e-6] = np.inf  # beside the path
-    branching = (np.isfinite(along) & (lines.degree[seen] > 2)).sum(axis=1)
+    around = distances[first][:, ends] + distances[second][:, ends] - length[:, None]
+    branching = ((around < 1e-6) & (lines.degree[ends] > 2)).sum(axis=1)
     places = length[:, None] * np.linspace(0, 1, N_STATIONS)  # (P, K)
     stations = np.abs(along[:, None] - places[..., None]).argmin(axis=2)
     symmetry = measure_symmetry(lines.points[seen], lines.points[seen[stations]])

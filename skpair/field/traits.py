@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..checks import as_file, users_level
 from ..rows.layouts import as_table, describe, layout_of, paths_of
-from ..rows.pictures import decode_skeleton
+from ..rows.pictures import decode_skeleton, resize_ink
 from .loops import count_loops
 from .strokes import (
     N_STATIONS,
@@ -25,6 +25,9 @@ from .strokes import (
     thin,
     trace,
 )
+
+#: Pixels of the longer side of a drawing whose lines are followed; larger ones are shrunk.
+LARGEST = 96
 
 #: How many branches have columns of their own, the longest ones.
 N_BRANCHES = 8
@@ -54,14 +57,17 @@ _FRONT = 0.5  # of the axis, along which antennules leave it
 def measure(skeletons, *, pixel_size=None, n_jobs=None, verbose=0):
     """Measure drawings.
 
-    A drawing is thinned to lines of one pixel. Lines that end within 3 pixels of a junction (or
-    within the width of the pen) are spurs, and pruned. What is measured then are these lines: all
-    of them for `total_length` and the counts, the connected part that has the greatest length for
-    the axis and what leaves it.
+    A drawing whose box of ink is larger than 96 pixels is shrunk to these, for speed and so that a
+    hand's small swings do not count: lengths of its lines are right to about 2 % of the box. Then it
+    is thinned to lines of one pixel. Lines that end within 3 pixels of a junction (or within the
+    width of the pen) are spurs, and pruned. What is measured are these lines: all of them for
+    `total_length` and the counts, the connected part of the greatest length for the axis and what
+    leaves it.
 
-    The body axis is no longest path, as antennules may be longer than the body: it is the shortest
-    way between two tips or junctions that is long and straight, off which much branches, and about
-    which the rest is symmetrical. Its head is the end near to which the longest branch leaves.
+    The body axis is not the longest path, as antennules may be longer than the body. It is the
+    shortest way between two tips or junctions that is long and straight, off which much branches,
+    and about which the rest is symmetrical. Its head is the end near to which the longest branch
+    leaves; it may begin where the antennules do, if the head before them is short.
 
     Parameters
     ----------
@@ -237,14 +243,13 @@ def _measure_ink(ink):
     values = dict.fromkeys(COLUMNS, np.nan) | dict.fromkeys(_COUNTS, 0) | {"total_length": 0.0}
     if not ink.any():
         return values
+    extent, (ink, factor) = _measure_extent(ink), _shrink(ink)
     skeleton = thin(ink)
     lines = trace(skeleton)
     main = lines.largest_part()
     path = find_axis(main)
     axis = main.points[path]
-    return {
-        **values,
-        **_measure_extent(ink),
+    found = {
         **_measure_axis(main.points, axis),
         **_measure_branches(*find_branches(main, path)),
         "total_length": lines.lengths.sum(),
@@ -253,6 +258,17 @@ def _measure_ink(ink):
         "junctions": lines.count_junctions(),
         "loops": count_loops(skeleton, lines, axis),
     }
+    lengths = {name: found[name] * factor for name in LENGTHS if name in found}
+    return {**values, **extent, **found, **lengths}
+
+
+def _shrink(ink):
+    """Cut ink to its box, and shrink it to `LARGEST`; tell by how much."""
+    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    factor = max(1.0, max(ink.shape) / LARGEST)
+    size = [max(1, round(side / factor)) for side in ink.shape]
+    return np.pad(resize_ink(ink, size), 1), factor
 
 
 def _measure_extent(ink):

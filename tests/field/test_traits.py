@@ -293,3 +293,13 @@ def test_traits_of_clean_copepods_are_found():
     assert ratio[long].median() > 1.4 * ratio[~long].median()
     bent = true["bend"] > 30
     assert table["bend"][bent].median() > table["bend"][~bent].median() + 30
+
+
+def test_a_large_drawing_is_measured_as_a_small_one_is():
+    large = np.kron(copepod(), np.ones((11, 11), dtype=bool))
+    row, small = one(large), one(copepod())
+    assert row[["width", "height"]].tolist() == [35 * 11, 45 * 11]
+    counts = ["parts", "tips", "junctions", "loops"]
+    assert row[counts].tolist() == small[counts].tolist()
+    lengths = ["axis_length", "total_length", "antennule_length"]
+    assert (row[lengths] / small[lengths]).tolist() == pytest.approx([11] * 3, rel=0.08)
