@@ -57,10 +57,10 @@ _FRONT = 0.5  # of the axis, along which antennules leave it
 def measure(skeletons, *, pixel_size=None, n_jobs=None, verbose=0):
     """Measure drawings.
 
-    A drawing whose box of ink is larger than 96 pixels is shrunk to these, for speed and so that a
-    hand's small swings do not count: lengths of its lines are right to about 2 % of the box. Then it
-    is thinned to lines of one pixel. Lines that end within 3 pixels of a junction (or within the
-    width of the pen) are spurs, and pruned. What is measured are these lines: all of them for
+    A drawing whose box of ink is larger than 96 pixels is shrunk to these, for speed, and as small
+    swings of a hand do not count; lengths of its lines are then right to some 2 % of the box. It is
+    thinned to lines of one pixel. Lines that end within 3 pixels of a junction (or within the width
+    of the pen) are spurs, and pruned. What is measured are these lines: all of them for
     `total_length` and the counts, the connected part of the greatest length for the axis and what
     leaves it.
 
