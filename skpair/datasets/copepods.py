@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import check_random_state, check_scalar
 
 from .drawing import EGG_SACS, TRAITS, draw_photographs, draw_sketches
@@ -82,6 +83,14 @@ def make_copepods(
             The traits of each case in words.
         DESCR : str
             Description of the data.
+        traits : DataFrame of shape (n_samples, 5)
+            What is true of the photographed specimen of each row: `breadth`, the greatest of the
+            prosome, in lengths of the body (prosome and urosome); `bend` of the urosome, in
+            degrees, 0 is straight; `antennule_length`, the mean of both, in lengths of the body;
+            `antennule_posture`, their mean angle to the forward direction, in degrees, 90 is
+            spread straight to the sides; and `sacs`, the number of egg sacs in sight (int).
+        skeleton_traits : DataFrame of shape (n_samples, 5)
+            The same of the specimen that the skeleton was drawn from, another one of the case.
 
     (X, y) : tuple if ``return_X_y=True``
         X of shape (n_samples, 2, image_size, image_size), uint8: channel 0 is the image, channel
@@ -100,6 +109,8 @@ def make_copepods(
     ((40, 64, 64), np.uint8(1))
     >>> print(data.case_names[0])
     slender straight, long spread antennules, no sacs
+    >>> data.traits["sacs"].groupby(data.y).max().tolist()
+    [1, 2, 2]
     """
     check_scalar(n_cases, "n_cases", Integral, min_val=2, max_val=MAX_CASES)
     check_scalar(n_samples, "n_samples", Integral, min_val=1)
@@ -116,11 +127,19 @@ def make_copepods(
     rng = check_random_state(random_state)
     levels, case_names = _cases(n_cases)
     y = rng.permutation(np.repeat(np.arange(n_cases), _case_sizes(n_samples, n_cases, imbalance)))
-    images = draw_photographs(_stray(levels[y], ambiguity, rng), image_size, rng)
+    images, traits = draw_photographs(_stray(levels[y], ambiguity, rng), image_size, rng)
     drawing_of_row, case_of_drawing = _share_drawings(y, skeletons_per_case, rng)
-    drawings = draw_sketches(_stray(levels[case_of_drawing], ambiguity, rng), image_size, rng)
+    drawn = _stray(levels[case_of_drawing], ambiguity, rng)
+    drawings, drawn_traits = draw_sketches(drawn, image_size, rng)
     return as_result(
-        images, drawings[drawing_of_row], y, case_names, _COPEPODS_DESCR, return_X_y=return_X_y
+        images,
+        drawings[drawing_of_row],
+        y,
+        case_names,
+        _COPEPODS_DESCR,
+        return_X_y=return_X_y,
+        traits=pd.DataFrame(traits),
+        skeleton_traits=pd.DataFrame(drawn_traits).iloc[drawing_of_row].reset_index(drop=True),
     )
 
 

@@ -15,6 +15,8 @@ TRAITS = {
 
 EGG_SACS = ("no sacs", "one sac", "two sacs")
 
+SMALLEST_SAC = 0.15  # a sac below this size is not drawn
+
 
 # Anatomy ----------------------------------------------------------------------------------------
 # All specimens at once: points are (n, ..., 2) as x, y, with y downwards; the prosome has length 1.
@@ -58,7 +60,10 @@ def _between(first, last, steps):
 
 
 def _anatomy(traits, rng):
-    """Return the parts of specimens with `traits` (n, 5), head up, as arrays of points."""
+    """Return the parts of specimens with `traits` (n, 5), head up, as arrays of points.
+
+    Returned with them are the traits that these specimens have, in units (n,) by name.
+    """
     n = len(traits)
     broad, bent, short, swept, sacs = traits.T
 
@@ -114,7 +119,15 @@ def _anatomy(traits, rng):
         prosome[:, None, stations] + SIDES[:, None, None] * 0.5 * across_prosome[:, None, stations],
         leg_angle[..., None], reach,
     )  # fmt: skip
-    return {
+    body = 1 + urosome_length
+    true = {
+        "breadth": 2 * half / body,
+        "bend": np.degrees(np.abs(bend)),
+        "antennule_length": length.mean(axis=1) / body,
+        "antennule_posture": np.degrees((start + tip).mean(axis=1) / 2),
+        "sacs": (size > SMALLEST_SAC).sum(axis=1),
+    }
+    parts = {
         "axis": axis,
         "prosome": _outline(prosome, across_prosome),
         "urosome": _outline(urosome, across_urosome),
@@ -136,6 +149,7 @@ def _anatomy(traits, rng):
         "eye": prosome[:, 1:2],
         "sac_size": size,
     }
+    return parts, true
 
 
 def _normals(angles):
@@ -215,17 +229,21 @@ class _Canvas:
 
 
 def draw_photographs(traits, image_size, rng):
-    """Return grey photographs (n, image_size, image_size), uint8, of specimens with `traits`."""
+    """Return grey photographs (n, image_size, image_size), uint8, of specimens with `traits`.
+
+    Returned with them are the traits that these specimens have, in units (n,) by name.
+    """
     n = len(traits)
     turn = rng.uniform(0, 2 * np.pi, size=n)
-    parts = _pose(_anatomy(traits, rng), turn, rng.uniform(0.34, 0.46, size=n), rng)
+    parts, true = _anatomy(traits, rng)
+    parts = _pose(parts, turn, rng.uniform(0.34, 0.46, size=n), rng)
     photographs = np.empty((n, image_size, image_size), dtype=np.uint8)
     for row in range(n):
         canvas = _Canvas(image_size)
         _draw_debris(canvas, rng)
         _draw_specimen(canvas, {name: part[row] for name, part in parts.items()}, rng)
         photographs[row] = _develop(canvas, image_size, rng)
-    return photographs
+    return photographs, true
 
 
 def _draw_debris(canvas, rng):
@@ -256,7 +274,7 @@ def _draw_specimen(canvas, part, rng):
         canvas.lines(part["gut"][rng.randint(0, 3) : 8], 0.09 * unit, flesh - 45)
     canvas.discs(part["eye"], 0.03 * unit, 250)
     for outline, eggs, size in zip(part["sacs"], part["eggs"], part["sac_size"], strict=True):
-        if size > 0.15:
+        if size > SMALLEST_SAC:
             canvas.area(outline, flesh + 10, rim)
             canvas.discs(eggs, 0.042 * size * unit, min(flesh + 40, 255), rim=flesh - 20)
 
@@ -277,10 +295,14 @@ def _develop(canvas, image_size, rng):
 
 
 def draw_sketches(traits, image_size, rng):
-    """Return hand-like drawings (n, image_size, image_size), uint8 in {0, 1}."""
+    """Return hand-like drawings (n, image_size, image_size), uint8 in {0, 1}.
+
+    Returned with them are the traits that the drawn specimens have, in units (n,) by name.
+    """
     n = len(traits)
     turn = rng.normal(0, 0.35, size=n)  # people draw head up
-    parts = _pose(_anatomy(traits, rng), turn, rng.uniform(0.38, 0.5, size=n), rng)
+    parts, true = _anatomy(traits, rng)
+    parts = _pose(parts, turn, rng.uniform(0.38, 0.5, size=n), rng)
     size = parts.pop("sac_size")
     strokes = {
         name: _by_hand(parts[name], rng) for name in ("axis", "antennules", "rami", "bars", "sacs")
@@ -290,10 +312,10 @@ def draw_sketches(traits, image_size, rng):
     for row in range(n):
         canvas = _Canvas(image_size)
         for name, stroke in strokes.items():
-            seen = stroke[row][size[row] > 0.15] if name == "sacs" else stroke[row]
+            seen = stroke[row][size[row] > SMALLEST_SAC] if name == "sacs" else stroke[row]
             canvas.lines(seen, pens[row], 255)
         drawings[row] = np.asarray(canvas.reduced()) > 90
-    return drawings
+    return drawings, true
 
 
 def _by_hand(strokes, rng):

@@ -14,9 +14,16 @@ def check_real(value, name, *, max_val=None):
         raise ValueError(f"{name} must be a finite number, got {value}.")
 
 
-def as_result(images, skeletons, y, case_names, description, *, return_X_y):
-    """Give what the loaders return: X and y, or both kinds with their names."""
+def as_result(images, skeletons, y, case_names, description, *, return_X_y, **more):
+    """Give what the loaders return: X and y, or both kinds with their names, and `more`."""
     y = y.astype(np.int64)
     if return_X_y:
         return np.stack([images, skeletons * np.uint8(255)], axis=1), y
-    return Bunch(images=images, skeletons=skeletons, y=y, case_names=case_names, DESCR=description)
+    return Bunch(
+        images=images,
+        skeletons=skeletons,
+        y=y,
+        case_names=case_names,
+        DESCR=description,
+        **more,
+    )

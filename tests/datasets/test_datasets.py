@@ -188,6 +188,43 @@ def test_copepods_image_and_skeleton_are_different_specimens(monkeypatch):
             assert abs(np.corrcoef(photographed[i], sketched[i])[0, 1]) < 0.25
 
 
+def test_copepods_traits_are_those_of_their_cases():
+    data = make_copepods(600, n_cases=8, imbalance=0, ambiguity=0, image_size=16, random_state=0)
+    names = data.case_names[data.y]
+    sacs = np.array([["no sacs", "one sac", "two sacs"].index(n.split(", ")[-1]) for n in names])
+    for table in (data.traits, data.skeleton_traits):
+        assert len(table) == 600
+        assert table.index.tolist() == list(range(600))
+        np.testing.assert_array_equal(table["sacs"], sacs)
+        for column, word in (
+            ("breadth", "slender"),
+            ("bend", "straight"),
+            ("antennule_length", "short"),
+            ("antennule_posture", "spread"),
+        ):
+            of_word = np.char.find(names, word) >= 0
+            assert table[column][of_word].max() < table[column][~of_word].min(), column
+    assert data.traits["bend"].between(0, 120).all()
+    assert data.traits["antennule_posture"].between(45, 170).all()
+
+
+def test_copepods_images_and_drawings_have_traits_of_their_own():
+    data = make_copepods(400, n_cases=2, imbalance=0, image_size=16, random_state=0)
+    for column in ("breadth", "bend", "antennule_length", "antennule_posture"):
+        of_case = data.y == 0
+        pair = [table[column][of_case] for table in (data.traits, data.skeleton_traits)]
+        assert abs(np.corrcoef(*pair)[0, 1]) < 0.25
+
+
+def test_copepods_that_share_a_drawing_share_its_traits():
+    data = make_copepods(60, n_cases=3, skeletons_per_case=2, random_state=0)
+    drawings = data.skeletons.reshape(60, -1)
+    _, drawing = np.unique(drawings, axis=0, return_inverse=True)
+    assert (data.skeleton_traits.groupby(drawing.ravel()).nunique() == 1).all(axis=None)
+    assert data.skeleton_traits["breadth"].nunique() == 6
+    assert data.traits["breadth"].nunique() == 60
+
+
 def test_copepods_accept_a_random_state_instance():
     seeded = make_copepods(8, n_cases=2, random_state=7)
     instance = np.random.RandomState(7)
