@@ -17,10 +17,10 @@ body { font: 15px/1.4 system-ui, sans-serif; margin: 2em; color: #222; backgroun
 h1 { font-size: 1.3em; }
 header { display: flex; gap: 1.5em; align-items: center; margin-bottom: 1.5em; }
 header img { border: 2px solid #333; background: #fff; }
-ol { display: grid; grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); gap: 1em;
+ol { display: grid; grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)); gap: 1em;
      list-style: none; padding: 0; }
 li { background: #fff; border: 1px solid #ddd; border-radius: 6px; padding: 8px; }
-li img { display: block; margin: 0 auto 6px; }
+li img { display: block; margin: 0 auto 6px; max-width: 100%; }
 .path { color: #666; font-size: 0.85em; overflow-wrap: anywhere; }
 """
 
