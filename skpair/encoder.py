@@ -81,7 +81,7 @@ class PairEncoder(
     random_state : int, RandomState instance or None, default=None
         Start weights, order of rows, augmentation.
     verbose : int, default=0
-        1 shows progress bars (of the files that are decoded, the pictures that are encoded, and the
+        1 shows progress bars (of files that are decoded, of pictures that are encoded, and of the
         batches of an epoch), and a line an epoch.
 
     Attributes

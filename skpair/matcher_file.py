@@ -350,6 +350,9 @@ def _restore_novelty(matcher, content, left):
     matcher.familiar_ = {}
     for kind, scale in take(content, "familiar", dict).items():
         check_choice("familiar", kind, KINDS)
+        pairs = type(scale) is list and all(type(pair) is list for pair in scale)
+        if not pairs or any(type(number) is not float for pair in scale for number in pair):
+            raise ValueError(f"familiar.{kind} must hold two numbers for each sign, got {scale!r}")
         scale = np.array(scale, float)
         width = getattr(matcher.layers_, kind).standardize.mean.shape[0]
         axes = take_array(left, f"familiar.{kind}.axes", torch.float32, (None, width))

@@ -113,7 +113,9 @@ def _spread(within, n_cases):
     freedom = max(1, len(within) - n_cases)
     shrinkage = ledoit_wolf_shrinkage(within, assume_centered=True)
     n_axes = min(_AXES, *within.shape)
-    _, lengths, axes = randomized_svd(within, n_axes, random_state=0)
+    _, lengths, axes = randomized_svd(
+        within, n_axes, power_iteration_normalizer="QR", random_state=0
+    )
     total = (within**2).sum() / freedom
     along = lengths**2 / freedom
     variances = np.append(along, max(0.0, total - along.sum()) / max(1, p - n_axes))

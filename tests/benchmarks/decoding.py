@@ -52,12 +52,9 @@ def matcher(max_epochs):
 
 def decode(X):
     """Decode all files once, and give them as pixels."""
-    shown = PairEncoder("identity", "identity")
-    images, skeletons, _, _ = reading.fit_pairs(shown, X[:1], None)
-    shown.layout_ = reading.fit_pairs(shown, X[:1], None)[2]
-    images, skeletons = reading.pair_halves(shown, X)
-    whole = slice(None)
-    return stack_pairs(images.read(whole)[:, 0], skeletons.read(whole)[:, 0], ink="light")
+    encoder = PairEncoder("identity", "identity").fit(X[:1])
+    images, drawings = (half.read(slice(None))[:, 0] for half in reading.pair_halves(encoder, X))
+    return stack_pairs(images, drawings, ink="light")
 
 
 def compare(n_pairs, size, ending, max_epochs):
