@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from ..checks import as_file, users_level
 from ..rows.layouts import as_table, describe, layout_of, paths_of
-from ..rows.pictures import decode_skeleton, resize_ink
+from ..rows.sizes import resize_ink
+from .drawings import clean
 from .loops import count_loops
 from .strokes import (
     N_STATIONS,
@@ -221,7 +222,7 @@ def _read(row, path):
             width, height = image.size
             if image.getexif().get(ExifTags.Base.Orientation, 1) > 4:  # lies on its side
                 width, height = height, width
-        return decode_skeleton(path, (1, height, width), "auto")[0] > 0
+        return clean(path, crop=False, size=(height, width)) > 0
     except FileNotFoundError as error:
         raise FileNotFoundError(f"Row {row}: {os.fspath(path)!r} does not exist.") from error
     except Exception as error:  # Pillow's decoders raise many kinds
@@ -268,7 +269,7 @@ def _shrink(ink):
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     factor = max(1.0, max(ink.shape) / LARGEST)
     size = [max(1, round(side / factor)) for side in ink.shape]
-    return np.pad(resize_ink(ink, size), 1), factor
+    return np.pad(resize_ink(ink, size, "stretch"), 1), factor
 
 
 def _measure_extent(ink):
