@@ -263,6 +263,11 @@ def as_file(path, more=""):
     return path
 
 
+def first_of(values, most=5, show=str):
+    """Name the first of some values, for a message: "3, 7, 12, ..."."""
+    return ", ".join(map(show, values[:most])) + (", ..." if len(values) > most else "")
+
+
 def users_level():
     """Count the frames from the caller to the user's code, for `warnings.warn`."""
     level, frame = 1, sys._getframe(1)

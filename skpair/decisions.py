@@ -12,6 +12,7 @@ from .checks import (
     check_choice,
     check_number,
     common_codes,
+    first_of,
     users_level,
     warn_of_lookalikes,
 )
@@ -238,10 +239,9 @@ class Decisions:
         length = np.linalg.norm(nearest, axis=1)
         rows = np.flatnonzero(np.linalg.norm(images - nearest, axis=1) <= 1e-5 * length)
         if len(rows):
-            shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
             raise ValueError(
-                f"{len(rows)} of {len(images)} images are known from fit (rows {shown}): they "
-                "are recognised at once, and what is set by them would not hold for others. Give "
+                f"{len(rows)} of {len(images)} images are known from fit (rows {first_of(rows)}): "
+                "they are recognised at once, and what is set by them would not hold for others. Give "
                 "images that fit has not seen; train_test_split keeps some apart."
             )
 

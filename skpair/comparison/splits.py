@@ -13,7 +13,7 @@ from sklearn.model_selection import (
 )
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from ..checks import as_file, check_no_gaps
+from ..checks import as_file, check_no_gaps, first_of
 from ..rows import layouts
 
 
@@ -94,10 +94,9 @@ def warn_of_duplicates(X, splits, groups):
         twice = [test[np.isin(content[test], content[train])] for train, test in splits]
         worst = max(twice, key=len)
         if len(worst):
-            shown = ", ".join(map(str, worst[:5])) + (", ..." if len(worst) > 5 else "")
             told.append(
                 f"{len(worst)} test rows hold the very same {kind} as a training row (rows "
-                f"{shown}): {_SHARED[kind]}."
+                f"{first_of(worst)}): {_SHARED[kind]}."
             )
     if told:
         warnings.warn(f"In a split, {' '.join(told)}", UserWarning, stacklevel=3)

@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 from tqdm import tqdm
 
-from ..checks import as_file, users_level
+from ..checks import as_file, first_of, users_level
 from ..rows.layouts import as_table, describe, layout_of, paths_of
 from ..rows.sizes import resize_ink
 from .drawings import clean
@@ -206,10 +206,9 @@ def _as_scale(pixel_size, n_rows):
 def _warn_of_ground(shares):
     rows = np.flatnonzero(shares > 0.5)
     if len(rows):
-        shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
         warnings.warn(
-            f"More than half of the drawing is ink in {len(rows)} row(s): {shown}. In arrays, ink "
-            "is what is not zero: of dark lines on a light ground, give drawing < threshold.",
+            f"More than half of the drawing is ink in {len(rows)} row(s): "
+            f"{first_of(rows, 10)}. In arrays, ink is what is not zero: of dark lines on a light ground, give drawing < threshold.",
             UserWarning,
             stacklevel=users_level(),
         )

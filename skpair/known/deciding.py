@@ -72,35 +72,30 @@ def decide(settings, learned, split, judging, ids, *, rehearse):
     known = _embed(plain, learned, split, split.train)
     judge = replace(plain, gallery=Gallery(split.cases, *known))
     familiar = _familiar(judge, learned, split.codes_of(split.train), split.train)
-    told, embedded = None, None
-    if len(split.held_out["image"]):
-        judged_by = "held_out"
-        asked = {kind: _sample(split, kind) for kind in KINDS}
-        embedded = _embed(judge, learned, split, asked)
-        known_ones = [kind for kind in KINDS if not len(split.held_out[kind])]  # few skeletons
-        told = _ask(judge, familiar, learned, embedded, asked, known_ones)
-        known = _embed(judge, learned, split, dict.fromkeys(KINDS, slice(None)))
-    elif rehearse:
-        judged_by = "rehearsal"
+    told, unseen, judged_by = None, None, "rehearsal"
+    any_held_out = len(split.held_out["image"]) > 0
+    if rehearse and not any_held_out:
         told = _rehearse(settings, learned, split, judging)
     if told is None:
-        judged_by = "training"
+        judged_by = "held_out" if any_held_out else "training"
         asked = {kind: _sample(split, kind) for kind in KINDS}
-        own = _embed(judge, learned, split, asked)
-        told = _ask(judge, familiar, learned, own, asked, KINDS)
-    joined = {}
+        embedded = _embed(judge, learned, split, asked)
+        known_ones = [kind for kind in KINDS if not len(split.held_out[kind])]
+        told = _ask(judge, familiar, learned, embedded, asked, known_ones)
+    if any_held_out:
+        unseen = embedded[0]
+        known = _embed(judge, learned, split, dict.fromkeys(KINDS, slice(None)))
     for kind in KINDS:
-        novelty, signs = told.novelty[kind], told.signs[kind]
-        familiar[kind] = familiar[kind].on_scale_of(novelty, signs)
-        joined[kind] = np.maximum(novelty, familiar[kind].novelty(signs))
+        familiar[kind] = familiar[kind].on_scale_of(told.novelty[kind], told.signs[kind])
+    novelty = np.maximum(told.novelty["image"], familiar["image"].novelty(told.signs["image"]))
     return Decided(
         gallery=Gallery(split.cases, *known, *ids),
         familiar=familiar,
         judged_by=judged_by,
         threshold=told.counts.best_threshold(),
-        novelty_threshold=thresholds.best_novelty_threshold(joined["image"], _UNKNOWN),
+        novelty_threshold=thresholds.best_novelty_threshold(novelty, _UNKNOWN),
         new_case_offset=_usual_offset(told.lead),
-        new_case_images=None if embedded is None else embedded[0],
+        new_case_images=unseen,
     )
 
 

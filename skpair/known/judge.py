@@ -207,17 +207,18 @@ class Judge:
             queries, kind, kinds=self.kinds, loss=self.loss, own_rows=own_rows
         )
         novelty = 1 - (expit(highest) if self.compares_itself else highest)
+        joined = novelty if foreign is None else np.maximum(novelty, foreign)
         is_new = self.gallery.is_new
+        if not is_new.any():
+            return joined
+        scores = self.score(queries, kind)
+        explained = is_new[self.logits(scores, kind).argmax(axis=1)]
         if self.raised is not None and kind == "image":
             # on the scale of the others, an added case may explain what none of its drawings does
-            scores = replace(self, offsets=None).decide(self.score(queries, kind))
-            novelty = np.minimum(novelty, 1 - scores[:, is_new].max(axis=1))
-        if foreign is None:
-            return novelty
-        foreign = np.maximum(novelty, foreign)
-        if not is_new.any():
-            return foreign
-        return np.where(is_new[self.choose(queries, kind)], novelty, foreign)
+            raised = 1 - replace(self, offsets=None).decide(scores)[:, is_new].max(axis=1)
+            novelty = np.minimum(novelty, raised)
+            joined = novelty if foreign is None else np.maximum(novelty, foreign)
+        return np.where(explained, novelty, joined)
 
     def double_of(self, skeletons):
         """Name the known case that most of these skeletons, of one case, can hardly be told from.

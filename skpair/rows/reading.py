@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing, check_array, check_X_y
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from ..checks import check_no_gaps, users_level
+from ..checks import check_no_gaps, first_of, users_level
 from . import pictures
 from .halves import ArrayHalf, FileHalf
 from .layouts import (
@@ -395,10 +395,9 @@ def _check_files(*halves):
     """Raise for files that are no pictures; warn, once for all, of those of several pages."""
     files = list(dict.fromkeys(path for half in halves for path in half.check_files()))
     if files:
-        shown = ", ".join(map(repr, files[:5])) + (", ..." if len(files) > 5 else "")
         warnings.warn(
             f"Of {len(files)} file(s) with several pages or frames, only the first one is read: "
-            f"{shown}. Save each page that counts as a file of its own.",
+            f"{first_of(files, show=repr)}. Save each page that counts as a file of its own.",
             UserWarning,
             stacklevel=users_level(),
         )
@@ -407,10 +406,9 @@ def _check_files(*halves):
 def _warn_blank(blank):
     rows = np.flatnonzero(blank)
     if len(rows):
-        shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
         warnings.warn(
-            f"The skeleton is blank in {len(rows)} row(s): {shown}. They tell nothing about "
-            "their cases; check the drawings, or `ink` if lines and ground are mixed up.",
+            f"The skeleton is blank in {len(rows)} row(s): {first_of(rows, 10)}. They tell nothing "
+            "about their cases; check the drawings, or `ink` if lines and ground are mixed up.",
             UserWarning,
             stacklevel=users_level(),
         )

@@ -10,6 +10,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from ..checks import first_of
+
 #: Units of dates and durations.
 _UNITS = ("s", "ms", "us", "ns")
 #: Types of numpy that are kept, beside strings, dates and durations; as safetensors names them.
@@ -197,7 +199,7 @@ def _as_type(what, column, dtype):
 def shown(values):
     """List a few values in an error."""
     values = [value.item() if isinstance(value, np.generic) else value for value in values]
-    return ", ".join(map(repr, values[:5])) + (", ..." if len(values) > 5 else "")
+    return first_of(values, show=repr)
 
 
 def _series(name, values):
