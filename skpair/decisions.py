@@ -241,8 +241,8 @@ class Decisions:
         if len(rows):
             raise ValueError(
                 f"{len(rows)} of {len(images)} images are known from fit (rows {first_of(rows)}): "
-                "they are recognised at once, and what is set by them would not hold for others. Give "
-                "images that fit has not seen; train_test_split keeps some apart."
+                "they are recognised at once, and what is set by them would not hold for others. "
+                "Give images that fit has not seen; train_test_split keeps some apart."
             )
 
     # ---- new cases -------------------------------------------------------------------------------

@@ -208,7 +208,8 @@ def _warn_of_ground(shares):
     if len(rows):
         warnings.warn(
             f"More than half of the drawing is ink in {len(rows)} row(s): "
-            f"{first_of(rows, 10)}. In arrays, ink is what is not zero: of dark lines on a light ground, give drawing < threshold.",
+            f"{first_of(rows, 10)}. In arrays, ink is what is not zero: of dark lines "
+            "on a light ground, give drawing < threshold.",
             UserWarning,
             stacklevel=users_level(),
         )
